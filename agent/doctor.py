@@ -1,0 +1,66 @@
+"""The doctor: what a run would need, checked one by one, without loading a model or spending.
+
+Every check says what it found and, where something is wrong, what to do; one that fails does not
+keep the others from being made.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from agent.config import RunConfig, load_config
+from agent.errors import AgentError, ConfigError
+from agent.reviewers import choose_reviewer
+from agent.screens import Screen
+from agent.session import device_type, engine_spec, price_per_hour
+
+
+def examine(path: Path, reports: Path) -> Screen:
+    """Check everything that can be checked for free."""
+    checks = [_check("configuration", lambda: f"{path}: {load_config(path).digest()[:12]}")]
+    if checks[0]["ok"]:
+        config = load_config(path)
+        checks += [
+            _check("model", lambda: _model(config)),
+            _check("device", lambda: _device(config)),
+            _check("reviewer", lambda: _reviewer(config)),
+        ]
+    checks.append(_check("disk", lambda: _disk(reports)))
+    marks = {True: "ok  ", False: "FAIL"}
+    lines = [f"{marks[bool(c['ok'])]}  {c['name']:<14} {c['found']}" for c in checks]
+    return Screen("\n".join(lines), {"checks": checks})
+
+
+def _check(name: str, look: Callable[[], str]) -> dict[str, str | bool]:
+    try:
+        return {"name": name, "ok": True, "found": look()}
+    except AgentError as error:
+        return {"name": name, "ok": False, "found": str(error)}
+
+
+def _model(config: RunConfig) -> str:
+    if config.engine.kind != "hf":
+        return (
+            f"{config.engine.kind}: {config.engine.model} at {config.engine.base_url or 'no URL'}"
+        )
+    from pipeline.engine.models import resolve
+
+    files = resolve(engine_spec(config.engine, os.environ))
+    return f"{files.name} found" + ("" if files.ready else "; converted at the first run")
+
+
+def _device(config: RunConfig) -> str:
+    return f"{device_type(config.engine)} at ${price_per_hour(config):.2f} an hour"
+
+
+def _reviewer(config: RunConfig) -> str:
+    return choose_reviewer(config.reviewer, config.prices, os.environ)[1]
+
+
+def _disk(reports: Path) -> str:
+    place = reports if reports.is_dir() else Path()
+    free = shutil.disk_usage(place).free / 2**30
+    if free < 1:
+        raise ConfigError(f"{free:.1f} GB free at {place.resolve()}; a run wants at least 1 GB")
+    return f"{free:.0f} GB free at {place.resolve()}"

@@ -1,0 +1,238 @@
+"""Reserve, post, void: money that cannot be overspent.
+
+The cap's constraint is in ``schema.py``, balances are in ``books.py``, what they say
+is read in ``statement.py``, doing paid work once is ``journal.py``'s. The one idea: the
+worst case is reserved before anything is bought, so that what is posted can only be less, and an
+unknown outcome is charged in full. An envelope is money set aside once; its children draw on it
+and are not counted against the cap a second time.
+"""
+
+import re
+from typing import Final
+
+from agent.errors import LedgerError, RunError
+from agent.money import books, statement
+from agent.money.amounts import check_micro, show_usd
+from agent.money.chain import Entry, append
+from agent.money.database import RunDatabase
+from agent.money.statement import Envelope, LedgerRow, StageTotal, Totals
+from agent.records import Spend
+
+UNKNOWN: Final = "outcome unknown: charged in full"
+"""Note of a post whose true cost is not known."""
+_OP_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}(#[0-9]{1,6})?")
+
+
+class Ledger:
+    """The money of one run; amounts are whole micro-dollars."""
+
+    def __init__(self, database: RunDatabase) -> None:
+        """The ledger in ``database``, which :meth:`create` has opened at some time.
+
+        Raises:
+            RunError: if it has never been opened.
+        """
+        self.database = database
+        if not database.query("SELECT 1 FROM totals"):
+            raise RunError(f"{database.path} holds no ledger: the run was never started")
+
+    @classmethod
+    def create(cls, database: RunDatabase, limit: int) -> "Ledger":
+        """Open the books with a cap of ``limit``; the same again changes nothing.
+
+        Raises:
+            LedgerError: if they were opened with another cap.
+        """
+        check_micro(limit)
+        with database.transaction():
+            if not database.query("SELECT 1 FROM totals"):
+                database.execute("INSERT INTO totals (id, cap) VALUES (1, ?)", (limit,))
+                append(database, Entry("open", "cap", "run", None, None, limit))
+        ledger = cls(database)
+        if (found := ledger.totals().limit) != limit:
+            raise LedgerError(
+                f"this run's cap is {show_usd(found)}, found {show_usd(limit)}: "
+                "a cap is set once; start another run for another cap"
+            )
+        return ledger
+
+    def reserve(
+        self,
+        op_id: str,
+        worst_case: int,
+        *,
+        stage: str,
+        round: int | None = None,
+        envelope: str | None = None,
+    ) -> None:
+        """Set ``worst_case`` aside for one attempt; the same again changes nothing.
+
+        Raises:
+            BudgetError: if it does not fit under the cap, or into the envelope.
+            LedgerError: if the id is taken by another operation.
+        """
+        check_micro(worst_case)
+        if not _OP_ID.fullmatch(op_id):
+            raise LedgerError(f"{op_id[:140]!r} is not the id of an operation")
+        wanted = (stage, round, envelope, worst_case)
+        with self.database.transaction():
+            if (held := statement.find(self.database, op_id)) is not None:
+                if (held.stage, held.round, held.envelope, held.worst_case) != wanted:
+                    raise LedgerError(f"operation {op_id!r} was reserved otherwise before: {held}")
+                return
+            if envelope is None:
+                books.move(self.database, asked=worst_case, pending=worst_case)
+            else:
+                books.draw(self.database, envelope, asked=worst_case, held=worst_case)
+            self.database.execute(
+                "INSERT INTO operations (op_id, stage, round, envelope, worst_case, owner, at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (op_id, *wanted, self.database.owner, self.database.clock()),
+            )
+            append(self.database, Entry("reserve", op_id, stage, round, envelope, worst_case))
+
+    def post(
+        self,
+        op_id: str,
+        actual: int,
+        *,
+        engine_seconds: float = 0.0,
+        overrun: bool = False,
+        note: str = "",
+    ) -> None:
+        """Book what a reserved attempt cost; the same again changes nothing.
+
+        ``overrun`` admits more than was reserved: it is counted against the cap as far as it
+        fits, and what does not fit is booked as excess, outside the cap and in full view.
+
+        Raises:
+            LedgerError: if the attempt was never reserved, is settled otherwise, or costs more
+                than its worst case without ``overrun``.
+        """
+        check_micro(actual)
+        with self.database.transaction():
+            held = self._need(op_id)
+            if held.state == "posted" and held.actual == actual:
+                return
+            if held.state != "pending":
+                raise LedgerError(f"operation {op_id!r} cannot be posted: it is {held}")
+            if actual > held.worst_case and not overrun:
+                raise LedgerError(
+                    f"operation {op_id!r} cost {show_usd(actual)}, more than its worst case "
+                    f"{show_usd(held.worst_case)}: the bound was wrong"
+                )
+            excess = books.settle(self.database, held, actual)
+            self.database.execute(
+                "UPDATE operations SET state = 'posted', actual = ?, excess = ?,"
+                " engine_seconds = ?, note = ? WHERE op_id = ?",
+                (actual, excess, engine_seconds, note, op_id),
+            )
+            entry = Entry(
+                "post", op_id, held.stage, held.round, held.envelope, actual, excess, note
+            )
+            append(self.database, entry)
+
+    def void(self, op_id: str, *, note: str = "") -> None:
+        """Give a reservation back: nothing was sent. The same again changes nothing.
+
+        Raises:
+            LedgerError: if the attempt was never reserved, or is posted.
+        """
+        with self.database.transaction():
+            held = self._need(op_id)
+            if held.state == "void":
+                return
+            if held.state != "pending":
+                raise LedgerError(f"operation {op_id!r} cannot be voided: it is {held}")
+            books.give_back(self.database, held)
+            self.database.execute(
+                "UPDATE operations SET state = 'void', note = ? WHERE op_id = ?", (note, op_id)
+            )
+            entry = Entry(
+                "void", op_id, held.stage, held.round, held.envelope, held.worst_case, 0, note
+            )
+            append(self.database, entry)
+
+    def reconcile(self) -> tuple[str, ...]:
+        """Charge in full every attempt that a dead process left pending.
+
+        Called once the run's lock is held and the run is claimed, so that whatever another
+        process reserved is known to be dead.
+
+        Returns:
+            The attempts that were charged.
+        """
+        with self.database.transaction():
+            rows = self.database.query(
+                "SELECT op_id, worst_case FROM operations WHERE state = 'pending'"
+                " AND (owner <> ? OR owner = 0) ORDER BY rowid",
+                (self.database.owner,),
+            )
+            for row in rows:
+                self.post(row["op_id"], row["worst_case"], note=UNKNOWN)
+        return tuple(row["op_id"] for row in rows)
+
+    def reserve_envelope(self, envelope: str, maximum: int, *, stage: str = "scale") -> None:
+        """Set ``maximum`` aside under the name ``envelope``; the same again changes nothing.
+
+        Raises:
+            BudgetError: if it does not fit under the cap.
+            LedgerError: if there is another envelope of that name.
+        """
+        check_micro(maximum)
+        with self.database.transaction():
+            if (held := statement.find_envelope(self.database, envelope)) is not None:
+                if (held.maximum, held.stage, held.state) != (maximum, stage, "open"):
+                    raise LedgerError(f"envelope {envelope!r} was set aside otherwise: {held}")
+                return
+            books.move(self.database, asked=maximum, pending=maximum)
+            self.database.execute(
+                "INSERT INTO envelopes (id, stage, maximum) VALUES (?, ?, ?)",
+                (envelope, stage, maximum),
+            )
+            append(self.database, Entry("envelope", envelope, stage, None, None, maximum))
+
+    def close_envelope(self, envelope: str) -> int:
+        """Release what an envelope has left, and return it; 0 if it is closed already.
+
+        Raises:
+            LedgerError: if it does not exist, or a child of it is pending.
+        """
+        with self.database.transaction():
+            held = books.need_envelope(self.database, envelope)
+            if held.state == "closed":
+                return 0
+            if held.held:
+                raise LedgerError(
+                    f"envelope {envelope!r} has {show_usd(held.held)} pending: "
+                    "post or void its operations first"
+                )
+            books.move(self.database, pending=-held.left)
+            self.database.execute("UPDATE envelopes SET state = 'closed' WHERE id = ?", (envelope,))
+            append(self.database, Entry("close", envelope, held.stage, None, None, held.left))
+        return held.left
+
+    def totals(self) -> Totals:
+        """Cap, confirmed and pending."""
+        return statement.totals(self.database)
+
+    def by_stage(self) -> list[StageTotal]:
+        """Sums by stage and round."""
+        return statement.by_stage(self.database)
+
+    def rows(self) -> list[LedgerRow]:
+        """Every attempt, in the order of reservation."""
+        return statement.rows(self.database)
+
+    def spend(self, round: int | None = None) -> Spend:
+        """What ``round`` cost so far, or the whole run."""
+        return statement.spend(self.database, round)
+
+    def envelope(self, envelope: str) -> Envelope | None:
+        """The envelope of that name, or None."""
+        return statement.find_envelope(self.database, envelope)
+
+    def _need(self, op_id: str) -> LedgerRow:
+        if (held := statement.find(self.database, op_id)) is None:
+            raise LedgerError(f"operation {op_id[:140]!r} was never reserved")
+        return held

@@ -1,0 +1,171 @@
+"""The engine with its meter running: every second from its start to its release is paid for.
+
+The engine computes, the journal remembers; this file only turns wall time into money. The one
+idea: costs are due cumulatively since the engine's start, and each posting takes all that is due,
+so that loading, pauses and clean-up cannot fall between two micro-batches.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from agent.errors import BudgetError
+from agent.money.amounts import show_usd, time_to_micro, time_within
+from agent.money.journal import Journal, Outcome
+from agent.money.statement import next_attempt
+from pipeline.engine.base import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What an hour costs, and how long one micro-batch may take."""
+
+    usd_per_hour: float
+    """Rent of the engine's device."""
+    seconds: float = 900.0
+    """Longest a micro-batch may take; its price is reserved."""
+    min_seconds: float = 60.0
+    """A shorter lease than ``seconds`` is taken near the cap, but none shorter than this."""
+    release_seconds: float = 5.0
+    """What closing the engine may take; kept free under the cap."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Bill:
+    micro: int
+    seconds: float
+
+
+_NOTHING: Final = _Bill(0, 0.0)
+
+
+class EngineMeter:
+    """Opens an engine at the first paid operation, and pays for it until it is released."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        open_engine: Callable[[], Engine],
+        *,
+        lease: Lease,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.journal = journal
+        self.lease = lease
+        self._open_engine = open_engine
+        self._clock = clock
+        self._engine: Engine | None = None
+        self._started: float | None = None
+        self._paid = _NOTHING
+        self._offered = _NOTHING
+        self._purpose: tuple[str, int | None] = ("pilot", None)
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine, if one is open."""
+        return self._engine
+
+    def run(
+        self,
+        op_id: str,
+        work: Callable[[Engine], dict[str, Any]],
+        *,
+        stage: str,
+        round: int | None = None,
+    ) -> dict[str, Any]:
+        """The journalled result of one micro-batch; ``work`` runs only if there is none yet.
+
+        Raises:
+            BudgetError: if not even the shortest lease fits: a planned ending.
+        """
+        if (stored := self.journal.find(op_id)) is not None:
+            return stored.result
+        self._purpose = (stage, round)
+        try:
+            return self.journal.once(
+                op_id,
+                worst_case=self._worst_case(),
+                stage=stage,
+                round=round,
+                do=lambda: self._work(work),
+                incurred=lambda _: self._offer({}),
+            ).result
+        finally:
+            self._settled()
+
+    def release(self) -> None:
+        """Close the engine and post what is due since the last micro-batch."""
+        if self._engine is None:
+            return
+        try:
+            self._engine.close()
+        finally:
+            self._engine = None
+            self._post_tail(self._offer({}))
+            self._settled()
+
+    def _worst_case(self) -> int:
+        """Micro-dollars to reserve: what is due already, and a lease."""
+        rate = self.lease.usd_per_hour
+        due = self._running().micro - self._paid.micro
+        free = max(0, self._free() - due - time_to_micro(self.lease.release_seconds, rate))
+        seconds = min(self.lease.seconds, time_within(free, rate))
+        shortest = min(self.lease.min_seconds, self.lease.seconds)
+        if seconds < shortest:
+            raise BudgetError(
+                f"{show_usd(free)} left for the engine pays for {seconds:.0f} s at "
+                f"${rate:g} an hour; a micro-batch needs at least {shortest:.0f} s"
+            )
+        return due + min(free, time_to_micro(seconds, rate))
+
+    def _free(self) -> int:
+        ledger = self.journal.ledger
+        if self.journal.envelope is None:
+            return ledger.totals().remaining
+        envelope = ledger.envelope(self.journal.envelope)
+        return envelope.free if envelope is not None else 0
+
+    def _work(self, work: Callable[[Engine], dict[str, Any]]) -> Outcome:
+        if self._started is None:
+            self._started = self._clock()
+        if self._engine is None:
+            self._engine = self._open_engine()
+        return self._offer(work(self._engine))
+
+    def _running(self) -> _Bill:
+        """The bill since the engine's start, as of now."""
+        if self._started is None:
+            return _NOTHING
+        seconds = self._clock() - self._started
+        return _Bill(time_to_micro(seconds, self.lease.usd_per_hour), seconds)
+
+    def _offer(self, result: dict[str, Any]) -> Outcome:
+        """All that is due now; it stays due until :meth:`_settled`, in case booking it fails."""
+        self._offered = self._running()
+        return Outcome(
+            result,
+            self._offered.micro - self._paid.micro,
+            self._offered.seconds - self._paid.seconds,
+        )
+
+    def _settled(self) -> None:
+        """What was offered last is booked; an engine that is not open runs up no more."""
+        self._paid = self._offered
+        if self._engine is None:
+            self._started = None
+            self._paid = self._offered = _NOTHING
+
+    def _post_tail(self, tail: Outcome) -> None:
+        ledger = self.journal.ledger
+        stage, round = self._purpose
+        name = next_attempt(ledger.database, "engine-release")
+        with ledger.database.transaction():
+            # The time is spent already: nothing is left to reserve.
+            ledger.reserve(name, 0, stage=stage, round=round, envelope=self._open_envelope())
+            ledger.post(name, tail.actual_micro, engine_seconds=tail.engine_seconds, overrun=True)
+
+    def _open_envelope(self) -> str | None:
+        name = self.journal.envelope
+        envelope = self.journal.ledger.envelope(name) if name is not None else None
+        return name if envelope is not None and envelope.state == "open" else None

@@ -1,0 +1,141 @@
+"""Every stopping and routing rule of a run, as one pure function over a small table of facts.
+
+Pass or fail is decided here, from verdicts, by code alone: no reviewer is asked. Planned endings
+are values of :class:`Step`, each with its own exit code.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pipeline.types import Metric
+
+
+class Step(StrEnum):
+    """What happens after a micro-batch has been measured, or a review applied."""
+
+    CONTINUE = "CONTINUE"
+    """Another micro-batch: the answer is not known yet."""
+    REVIEW = "REVIEW"
+    """The setting does not pass; ask for recommendations."""
+    APPROVE = "APPROVE"
+    """Every gate passes; forecast, then wait for a person."""
+    STOP_BUDGET = "STOP_BUDGET"
+    """What comes next does not fit under the cap."""
+    STOP_ROUNDS = "STOP_ROUNDS"
+    """The last round allowed did not pass."""
+    STOP_REVIEWER = "STOP_REVIEWER"
+    """The reviewer holds that no setting within bounds passes."""
+    STOP_NO_CHANGE = "STOP_NO_CHANGE"
+    """Nothing that the reviewer recommended could be applied, or a gate cannot be measured."""
+    STOP_REJECTED = "STOP_REJECTED"
+    """A person said no to the plan."""
+    DONE = "DONE"
+    """The data set is published."""
+    DONE_SHORT = "DONE_SHORT"
+    """The data set is published with fewer rows than were wanted."""
+    DONE_UNVERIFIED = "DONE_UNVERIFIED"
+    """The data set is written, but its QC over the union did not pass."""
+
+
+EXIT_CODES: dict[Step, int] = {
+    Step.DONE: 0,
+    Step.DONE_SHORT: 1,
+    Step.DONE_UNVERIFIED: 1,
+    Step.STOP_BUDGET: 4,
+    Step.STOP_ROUNDS: 5,
+    Step.STOP_REVIEWER: 6,
+    Step.STOP_NO_CHANGE: 7,
+    Step.STOP_REJECTED: 8,
+}
+"""Exit codes of planned endings; 3 is a run that waits for approval, 9 one that holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A step, and why."""
+
+    step: Step
+    """What happens next."""
+    reason: str
+    """In one sentence, with the figures that decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundFacts:
+    """All that the decision after a micro-batch depends on."""
+
+    round: int
+    """The round's number, from 1."""
+    micro_batches: int
+    """Bought in this round so far."""
+    rows: int
+    """Answered rows of this round."""
+    metrics: tuple[Metric, ...]
+    """Measured over them."""
+    audit_passed: bool
+    """The smoke test's outcome."""
+    audit_found: str
+    """What failed in it, in one phrase."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of a run, from its configuration."""
+
+    max_rounds: int
+    """Rounds at most."""
+    max_rows: int
+    """Answered rows of one round at most."""
+    fail_rows: int
+    """Rows before a FAIL ends a round."""
+
+
+def next_step(facts: RoundFacts, limits: Limits) -> Decision:
+    """What happens after a micro-batch has been measured."""
+    gates = [m for m in facts.metrics if m.verdict is not None]
+    if not facts.audit_passed:
+        return _not_passed(facts, limits, f"the smoke test failed: {facts.audit_found}")
+    failed = [m for m in gates if m.verdict == "FAIL"]
+    if failed and facts.rows >= limits.fail_rows:
+        return _not_passed(facts, limits, "; ".join(map(_describe, failed)))
+    undecided = [m for m in gates if m.verdict != "PASS"]
+    if gates and all(m.name == "yield" and m.verdict != "FAIL" for m in undecided):
+        return Decision(Step.APPROVE, _passed(gates, undecided, facts.rows))
+    if facts.rows < limits.max_rows and any(map(_rows_would_help, undecided)):
+        names = ", ".join(m.name for m in undecided)
+        return Decision(Step.CONTINUE, f"not decided yet: {names}")
+    found = "; ".join(map(_describe, undecided))
+    return _not_passed(facts, limits, f"not decided on {facts.rows} rows: {found}")
+
+
+def _passed(gates: list[Metric], undecided: list[Metric], rows: int) -> str:
+    """A yield that the forecast may not reach is a person's to accept, not more rows' to settle."""
+    rest = "; the forecast may fall short of the rows wanted" if undecided else ""
+    return f"{len(gates) - len(undecided)} of {len(gates)} gates pass on {rows} fresh rows{rest}"
+
+
+def _rows_would_help(metric: Metric) -> bool:
+    """Unmeasured and uncertified gates never buy rows, nor does a forecast."""
+    certified = not metric.reason.startswith("uncertified")
+    return metric.name != "yield" and metric.value is not None and certified
+
+
+def _not_passed(facts: RoundFacts, limits: Limits, why: str) -> Decision:
+    if facts.round >= limits.max_rounds:
+        return Decision(Step.STOP_ROUNDS, f"round {facts.round} is the last allowed; {why}")
+    return Decision(Step.REVIEW, why)
+
+
+def _describe(metric: Metric) -> str:
+    seen = "unmeasured" if metric.value is None else f"{metric.value:.1%}"
+    verdict = (metric.verdict or "").lower()
+    return f"{metric.name} {seen} of {metric.n} (wanted {metric.threshold}): {verdict}"
+
+
+def after_review(*, round_: int, stop: bool, applied: int, diagnosis: str) -> Decision:
+    """What happens after the guard has applied what it could of a review."""
+    if stop:
+        return Decision(Step.STOP_REVIEWER, f"the reviewer says stop: {diagnosis}")
+    if applied == 0:
+        return Decision(Step.STOP_NO_CHANGE, "no recommended change could be applied")
+    return Decision(Step.CONTINUE, f"round {round_ + 1} tries {applied} changes")

@@ -1,0 +1,233 @@
+"""What a run remembers: typed records, and the folder that holds them.
+
+Reports, learnings and the command line are functions of these records and of nothing else. The
+models check what is read back from disk, so a damaged record is an error, not a wrong figure.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.params import GenParams
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Prediction(_Record):
+    """What a change is expected to do, registered before its trial."""
+
+    metric: str
+    """Name of the metric in the metric table."""
+    low: float
+    """The metric's value next round is expected to be at least this,"""
+    high: float
+    """and at most this."""
+    probability: float
+    """How likely the reviewer holds that to be, 0 to 1."""
+
+
+class Change(_Record):
+    """One parameter set to one value."""
+
+    parameter: str
+    """Dotted name from the closed list."""
+    value: Any
+    """The value it is to take."""
+    reason: str
+    """Why, in a sentence."""
+
+
+class Review(_Record):
+    """A reviewer's typed answer to one learnings report."""
+
+    diagnosis: str
+    """What is wrong, and what causes it."""
+    changes: tuple[Change, ...]
+    """What to change; empty means change nothing."""
+    predictions: tuple[Prediction, ...]
+    """What the changes are expected to do."""
+    distrusted_metrics: tuple[str, ...] = ()
+    """Metrics that the reviewer holds to be measured wrongly."""
+    confidence: float
+    """0 to 1."""
+    stop: bool = False
+    """Ends the run: no setting within bounds is expected to pass."""
+
+
+class Applied(_Record):
+    """A change as it was applied."""
+
+    parameter: str
+    """Dotted name."""
+    before: Any
+    """Value before."""
+    after: Any
+    """Value after."""
+    reason: str
+    """The reviewer's reason."""
+
+
+class Refused(_Record):
+    """A change that the guard did not apply."""
+
+    parameter: str
+    """What the reviewer called it, cut to 64 characters."""
+    value: str
+    """``repr`` of the value asked for, cut to 64 characters."""
+    why: str
+    """Why it was refused."""
+
+
+class Outcome(_Record):
+    """A prediction, after its trial."""
+
+    prediction: Prediction
+    """What was expected."""
+    actual: float | None
+    """The metric in the next round; None if it was not measured."""
+    hit: bool | None
+    """Whether it fell within the interval; None if it was not measured."""
+
+
+class ReviewRecord(_Record):
+    """One review, from what was sent to what it did."""
+
+    reviewer: str
+    """``rules``, or ``llm:<model>``."""
+    review: Review
+    """The validated answer."""
+    applied: tuple[Applied, ...]
+    """What the guard let through."""
+    refused: tuple[Refused, ...]
+    """What it did not."""
+    cost_usd: float
+    """Dollars posted for it."""
+    requests: int
+    """Requests on the wire."""
+    learnings_path: str
+    """What it was sent, byte for byte, relative to the run directory."""
+    outcomes: tuple[Outcome, ...] = ()
+    """Filled when the next round has been measured."""
+
+
+class AuditCheck(_Record):
+    """One question of the smoke-test audit."""
+
+    name: Literal["answers", "stop_strings", "cleaner", "flagged"]
+    """answers: are there enough to look at; stop_strings: do they fire; cleaner: does it cut good
+    text; flagged: is the flagged share within reach of the thresholds."""
+    passed: bool
+    """Whether a second micro-batch may be bought."""
+    found: str
+    """What was seen, with counts."""
+
+
+class SmokeAudit(_Record):
+    """The audit of a round's first micro-batch."""
+
+    rows: int
+    """Answered rows looked at."""
+    passed: bool
+    """All checks passed."""
+    checks: tuple[AuditCheck, ...]
+    """Each question and its answer."""
+    flagged_ids: tuple[int, ...]
+    """Indices of up to ten flagged rows, shown in the report."""
+
+
+class Spend(_Record):
+    """What a stage or round cost."""
+
+    engine_seconds: float = 0.0
+    """Wall seconds of the engine."""
+    engine_usd: float = 0.0
+    """Dollars for them."""
+    review_usd: float = 0.0
+    """Dollars for reviews."""
+
+    @property
+    def total_usd(self) -> float:
+        """Engine and reviews together."""
+        return self.engine_usd + self.review_usd
+
+
+class RoundRecord(_Record):
+    """One round: its parameters, what was measured, and what was decided."""
+
+    round: int
+    """1 for the unmodified baseline."""
+    params: GenParams
+    """The setting that was judged."""
+    micro_batches: int
+    """How many were bought."""
+    tokens: int
+    """Tokens generated, instructions and responses."""
+    metrics: tuple[dict[str, Any], ...]
+    """``pipeline.types.Metric`` as JSON, in the order of the metric table."""
+    funnel: dict[str, int]
+    """``pipeline.types.Funnel`` as JSON."""
+    certificates: tuple[dict[str, Any], ...]
+    """``pipeline.types.Certificate`` as JSON."""
+    causes: dict[str, int]
+    """Bad rows by cause."""
+    stops: dict[str, int]
+    """Responses by what ended them: each stop string, ``eos`` and ``length``."""
+    response_tokens: tuple[int, ...]
+    """Length in tokens of every response, as generated."""
+    audit: SmokeAudit
+    """The smoke test."""
+    random_samples: tuple[dict[str, Any], ...]
+    """Up to ten ``pipeline.types.Sample`` as JSON, drawn at random from the answered ones."""
+    flagged_samples: tuple[dict[str, Any], ...]
+    """Up to ten flagged ones, every flag represented while there is room."""
+    forecast: dict[str, Any] | None
+    """``pipeline.forecast.KeptForecast`` as JSON; None if unmeasured."""
+    step: str
+    """What the policy decided: REVIEW, APPROVE or a STOP_*."""
+    reason: str
+    """Why, in a sentence."""
+    spend: Spend
+    """What the round cost, its review included."""
+    review: ReviewRecord | None = None
+    """The review that followed, if one did."""
+
+    def metric(self, name: str) -> dict[str, Any] | None:
+        """The metric called ``name``, or None."""
+        return next((m for m in self.metrics if m["name"] == name), None)
+
+
+class RunRecord(_Record):
+    """What is known of a run as a whole."""
+
+    run_id: str
+    """Its name, and that of its folder."""
+    created: str
+    """ISO 8601, UTC."""
+    version: str
+    """Version of this program."""
+    config: dict[str, Any]
+    """The effective configuration as JSON."""
+    config_digest: str
+    """Its SHA-256."""
+    engine: dict[str, Any] | None
+    """``pipeline.types.EngineInfo`` as JSON; None before the model was loaded."""
+    device_price_usd_per_hour: float | None
+    """What an hour of the engine's device costs."""
+    reviewer: str
+    """``rules`` or ``llm:<model>``, and why it was chosen."""
+    limit_usd: float
+    """The cap."""
+    confirmed_usd: float
+    """Posted."""
+    possible_usd: float
+    """Posted and pending."""
+    status: str
+    """running, waiting, held, or how it ended."""
+    reason: str
+    """Why, in a sentence."""
+    plan: dict[str, Any] | None = None
+    """The plan that waits for, or was given, approval."""
+    dataset: dict[str, Any] | None = None
+    """Counts, QC metrics and files of the published data set."""

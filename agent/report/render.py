@@ -1,0 +1,169 @@
+"""Reports for people: one Markdown file a round, one for the run, and their pictures.
+
+Pure functions of the records; writing the files is left to the caller, and what the reviewer reads
+to ``learnings.py``. The one idea: every figure is a field of a record or a quotient of two, so the
+same records always give the same bytes.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from agent.records import RoundRecord, RunRecord
+from agent.report import facts, steps, tables
+from agent.report.config import config_block
+from agent.report.findings import learnings
+from agent.report.insights import insights, normalised
+from agent.report.money import cost_table, totals
+from agent.report.reviews import change_words, review_table, review_view
+from agent.report.samples import sample_view
+from agent.report.text import dollars, escape, minutes, number, plural, sentence, share, table
+from pipeline.params import GenParams
+from prompts.render import render
+
+QUESTIONS: Final = {
+    "answers": "Are there enough answers to look at?",
+    "stop_strings": "Are the stop strings firing?",
+    "cleaner": "Does the cleaner leave good text alone?",
+    "flagged": "Is the flagged share within reach of the thresholds?",
+}
+"""What each check of the smoke test asks."""
+
+
+def round_report(rounds: Sequence[RoundRecord], run: RunRecord) -> str:
+    """The report of the last of ``rounds``, which begin with round 1, in Markdown."""
+    record, before = rounds[-1], rounds[-2] if len(rounds) > 1 else None
+    return render(
+        "round.md.j2",
+        **_over_rounds(rounds, run),
+        record=record,
+        summary=_round_summary(record, run),
+        metrics=tables.metric_table(record),
+        causes=tables.cause_table(record, before),
+        stops=tables.stop_table(record),
+        certificates=tables.certificate_table(record),
+        review=review_view(record.review) if record.review else None,
+        phase=steps.phase(record),
+        if_it_passes=steps.if_it_passes(rounds, run),
+        if_it_fails=steps.if_it_fails(rounds, run),
+        after_stop=steps.after_stop(record),
+        audit=_audit_table(record, before),
+        flagged=[sample_view(s) for s in record.flagged_samples],
+        random=[sample_view(s) for s in record.random_samples],
+        funnel=tables.funnel_table(record.funnel),
+    )
+
+
+def run_report(rounds: Sequence[RoundRecord], run: RunRecord) -> str:
+    """The report of the whole run, in Markdown."""
+    shared = _over_rounds(rounds, run) if rounds else {"run": run, "totals": totals(run)}
+    return render(
+        "run.md.j2",
+        **shared,
+        rounds=rounds,
+        summary=_run_summary(rounds, run),
+        trajectory=[_trajectory(r) for r in rounds],
+        commands=steps.commands(run),
+        plan=facts.plan_table(run.plan),
+        dataset=facts.dataset_tables(run.dataset),
+        provenance=facts.provenance(run),
+    )
+
+
+def render_all(run: RunRecord, rounds: Sequence[RoundRecord]) -> dict[str, str | bytes]:
+    """Every report file of a run by its name relative to the run's folder, pictures included."""
+    from agent.report.plots import metrics_over_rounds, spend, token_lengths
+
+    files: dict[str, str | bytes] = {"report.md": run_report(rounds, run)}
+    for count, record in enumerate(rounds, start=1):
+        files[round_name(record.round)] = round_report(rounds[:count], run)
+        files[tokens_name(record.round)] = token_lengths(record)
+    if rounds:
+        files["plots/metrics.png"] = metrics_over_rounds(rounds)
+        files["plots/spend.png"] = spend(rounds, run)
+    return files
+
+
+def round_name(number: int) -> str:
+    """File name of a round's report."""
+    return f"round-{number:02d}.md"
+
+
+def tokens_name(number: int) -> str:
+    """File name of a round's picture of response lengths."""
+    return f"plots/tokens-{number:02d}.png"
+
+
+def next_params(record: RoundRecord) -> GenParams:
+    """The setting that follows a round: its own, with the applied changes."""
+    applied = record.review.applied if record.review else ()
+    return record.params.replace({c.parameter: c.after for c in applied})
+
+
+def _over_rounds(rounds: Sequence[RoundRecord], run: RunRecord) -> dict[str, Any]:
+    """What round report and run report share."""
+    record = rounds[-1]
+    following = next_params(record)
+    return {
+        "run": run,
+        "iterations": tables.iteration_table(rounds),
+        "left_out": max(0, len(rounds) - tables.WIDEST),
+        "parameters": tables.parameter_table(rounds, following),
+        "constant": tables.constant_parameters(rounds, following),
+        "learnings": learnings(rounds),
+        "reviews": review_table(rounds),
+        "config": config_block(following, record.params),
+        "config_intro": _config_intro(record, following),
+        "costs": cost_table(rounds, run),
+        "totals": totals(run),
+        "forecast": facts.forecast_words(record.forecast),
+        "insights": insights(rounds, run),
+        "tokens_picture": tokens_name(record.round),
+    }
+
+
+def _round_summary(record: RoundRecord, run: RunRecord) -> str:
+    kept, wanted, spent = record.funnel["kept"], record.funnel["wanted"], record.spend
+    return (
+        f"**{escape(record.step)}**: {sentence(record.reason)}\n\n"
+        f"{number(kept)} of {number(wanted)} wanted rows kept, from "
+        f"{plural(record.micro_batches, 'micro-batch')} in "
+        f"{minutes(spent.engine_seconds)}, for {dollars(spent.total_usd)} "
+        f"({share(spent.total_usd, run.limit_usd)} of the cap)."
+    )
+
+
+def _run_summary(rounds: Sequence[RoundRecord], run: RunRecord) -> str:
+    answered = sum(r.funnel["answered"] for r in rounds)
+    kept = sum(r.funnel["kept"] for r in rounds)
+    return (
+        f"**{escape(run.status)}**: {sentence(run.reason)}\n\n"
+        f"{plural(len(rounds), 'round')}, {plural(answered, 'answered row')}, "
+        f"{number(kept)} kept. {totals(run)}\n\n"
+        f"Reviewer: {sentence(run.reviewer)}"
+    )
+
+
+def _trajectory(record: RoundRecord) -> str:
+    failed = [m.name for m in tables.metrics_of(record) if m.verdict == "FAIL"]
+    words = f"failed {', '.join(failed)}" if failed else "no gate failed"
+    changes = "; ".join(map(change_words, record.review.applied)) if record.review else ""
+    then = f"; then {changes}" if changes else ""
+    link = f"[Round {record.round}]({round_name(record.round)})"
+    return f"{link}, **{escape(record.step)}**: {words}{then}."
+
+
+def _config_intro(record: RoundRecord, following: GenParams) -> str:
+    if following != record.params:
+        return f"For round {record.round + 1}; copy it into budget.yaml to start a run from there."
+    if steps.phase(record) == "passed":
+        return "The setting that passed, unchanged; copy it into budget.yaml to start from it."
+    return "Nothing is changed: this is the setting of this round."
+
+
+def _audit_table(record: RoundRecord, before: RoundRecord | None) -> str:
+    rows = [
+        [QUESTIONS[c.name], "✅ passed" if c.passed else "❌ failed", escape(c.found)]
+        for c in record.audit.checks
+    ]
+    rows.append(["Did failing metrics normalise?", "", normalised(record, before)])
+    return table(["Question", "Check", "Found"], rows)

@@ -1,0 +1,67 @@
+"""Where a response runs on into the next task: the marks that show it, and strings to end it.
+
+Looks at samples only, so a stop string is proposed because it was seen, most often seen first, and
+never when good answers hold it too. Whether a string may be used at all is ``agent/stops.py``'s.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+Row = Mapping[str, Any]
+"""A ``pipeline.types.Sample`` as JSON."""
+DEFAULT_STOPS: Final = ("\nInstruction", "\nQ:", "\n###", "\nUser:", "\nResponse:")
+"""The strings that worked as intent where this program comes from."""
+_MOST: Final = 8
+_WITH_COLON: Final = (
+    "Q|A|Question|Answer|User|Assistant|Human|AI|Bot|Input|Output|Task|Exercise|Problem|Prompt"
+)
+_LINE_START: Final = re.compile(
+    rf"\n[ \t]*(?:(?P<open>Instruction|Response|###)|(?P<colon>{_WITH_COLON})(?: ?\d+)?:)"
+)
+_INLINE: Final = re.compile(r"###|<\|[a-z_]{1,20}\|>|\[/?INST\]|</?s>|<(?:start|end)_of_turn>")
+
+
+def markers_seen(rows: Iterable[Row], *, field: str = "raw") -> Counter[str]:
+    """How many rows run on at each marker, as the stop string that would have ended them."""
+    seen: Counter[str] = Counter()
+    for row in rows:
+        seen.update(_markers(row[field] or ""))
+    return seen
+
+
+def proposed_stops(
+    current: Sequence[str], flagged: Sequence[Row], good: Sequence[Row]
+) -> tuple[str, ...]:
+    """The ``current`` stop strings, then those seen in ``flagged`` rows, then the usual ones.
+
+    Args:
+        current: What is set now.
+        flagged: Rows that ran on or leaked a marker.
+        good: Rows with no flag; a string that one of them holds is left out.
+    """
+    seen = markers_seen(flagged) + markers_seen(flagged, field="clean")
+    leaked = (dict.fromkeys(_INLINE.findall(row["clean"] or "")) for row in flagged)
+    seen += Counter(mark for marks in leaked for mark in marks)
+    candidates = [*(mark for mark, _ in seen.most_common()), *DEFAULT_STOPS]
+    harmless = [c for c in candidates if not any(c in (row["clean"] or "") for row in good)]
+    chosen = list(current)
+    for stop in harmless:
+        if not any(known in stop for known in chosen):
+            chosen.append(stop)
+    return tuple(chosen[:_MOST])
+
+
+def share_ended(rows: Sequence[Row], stops: Sequence[str]) -> float | None:
+    """Share of ``rows`` whose raw text holds one of ``stops``; None without rows."""
+    if not rows:
+        return None
+    return sum(any(stop in (row["raw"] or "") for stop in stops) for row in rows) / len(rows)
+
+
+def _markers(text: str) -> list[str]:
+    """Each marker in ``text`` once, in order, so that equal counts keep one order."""
+    matches = _LINE_START.finditer("\n" + text.lstrip("\n"))
+    found = (f"\n{m['open']}" if m["open"] else f"\n{m['colon']}:" for m in matches)
+    return list(dict.fromkeys(found))

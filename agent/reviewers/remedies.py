@@ -1,0 +1,209 @@
+"""What the built-in rules try against each trouble: small pure functions, the best remedy first.
+
+They carry the lessons of a team that tuned by hand: run-ons are ended by stop strings, not by lower
+temperature; a base model needs a moderate temperature, 0.4 to 0.7; most hits of a token cap are
+run-ons; duplicates are a matter of the prompt. Every remedy registers what it expects. Choosing
+among them is ``agent/reviewers/rules.py``'s work.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from agent.records import Prediction
+from agent.reviewers.evidence import SOME_DUPLICATES, Evidence
+from agent.reviewers.markers import proposed_stops, share_ended
+from agent.reviewers.moves import Remedy, change, choice, prediction, together_or_alone, toward
+
+_MODERATE: Final = 0.7
+_COOLEST: Final = 0.4
+_WARMEST: Final = 1.0
+_ENOUGH_ROWS: Final = 3
+_RUN_ON_SHARE: Final = 0.9  # of cap hits, where no stop string is set and no sample says otherwise
+
+
+def runaway(e: Evidence) -> Iterator[Remedy]:
+    """Stop strings seen in the raw samples; then clearer examples."""
+    rows = e.flagged_by("runaway")
+    stops = proposed_stops(e.params.response.stop, rows, e.good)
+    ended = share_ended(rows, stops)
+    if set(stops) != set(e.params.response.stop):
+        # One unexplained row in ten is a lower share than it looks when only ten were shown.
+        rest = e.rate("runaway") * (1 - ended if ended is not None else 0.05)
+        seen = f"{ended:.0%} of {len(rows)} shown run-ons" if ended is not None else "run-ons"
+        yield Remedy(
+            (change("response.stop", list(stops), f"{seen} would have ended at one of these"),),
+            prediction("runaway", 0.0, max(0.03, 1.5 * rest), 0.8),
+        )
+    yield from _clearer_examples(e, "runaway")
+
+
+def delimiter_leak(e: Evidence) -> Iterator[Remedy]:
+    """The marker that is left in the text, as a stop string."""
+    rows = e.flagged_by("delimiter_leak")
+    stops = proposed_stops(e.params.response.stop, rows, e.good)
+    if set(stops) != set(e.params.response.stop):
+        yield Remedy(
+            (change("response.stop", list(stops), "ends a response before a marker leaks"),),
+            prediction("delimiter_leak", 0.0, max(0.02, 0.3 * e.rate("delimiter_leak")), 0.7),
+        )
+    yield from _clearer_examples(e, "delimiter_leak")
+
+
+def token_limit(e: Evidence) -> Iterator[Remedy]:
+    """A higher cap, moderately while most hits are run-ons that stop strings end."""
+    rate, limit = e.rate("token_limit"), e.limit("token_limit")
+    run_ons = _run_on_share(e)
+    rest = rate * (1 - run_ons)
+    factor = 2.0 if rest >= 3 * limit else 1.5 if run_ons < 0.5 else 1.25
+    cap = e.params.response.max_new_tokens
+    value = min(round(cap * factor), 1024)
+    if value > cap:
+        reason = f"{rate:.0%} hit the cap of {cap}, of which {run_ons:.0%} are run-ons"
+        yield Remedy(
+            (change("response.max_new_tokens", value, reason),),
+            prediction("token_limit", 0.0, max(limit, rest), 0.65),
+        )
+
+
+def repetition(e: Evidence) -> Iterator[Remedy]:
+    """A warmer draw, with more penalty where loops are frequent; never a cooler one."""
+    rate, limit = e.rate("repetition"), e.limit("repetition")
+    warmer = toward(e, "response.temperature", _MODERATE, "low entropy makes loops", up=True)
+    penalty = toward(e, "response.repetition_penalty", 1.3, "penalises what loops", up=True)
+    expected = prediction("repetition", 0.0, max(limit, 0.6 * rate), 0.6)
+    both = (warmer, penalty) if rate >= 2 * limit else ()
+    yield from together_or_alone(both or (warmer,), expected)
+    yield from together_or_alone((penalty,), expected)
+    wider = toward(e, "response.top_p", 0.95, "a wider nucleus leaves loops", up=True)
+    if wider:
+        yield Remedy(wider, expected)
+
+
+def truncated(e: Evidence) -> Iterator[Remedy]:
+    """The stop string that cuts, less penalty on needed words, a calmer draw."""
+    rate, limit = e.rate("truncated"), e.limit("truncated")
+    expected = prediction("truncated", 0.0, max(limit, 0.7 * rate), 0.5)
+    yield from _without_cutting_stop(e, "truncated", expected)
+    reason = "the penalty forbids the words that would end the sentence"
+    if milder := toward(e, "response.repetition_penalty", 1.1, reason, up=False):
+        yield Remedy(milder, expected)
+    if calmer := toward(e, "response.temperature", _MODERATE, "a hot draw breaks off", up=False):
+        yield Remedy(calmer, expected)
+    reason = "fewer unlikely ends of text"
+    if narrower := toward(e, "response.top_p", 0.85, reason, up=False):
+        yield Remedy(narrower, expected)
+    yield from _clearer_examples(e, "truncated")
+
+
+def empty(e: Evidence) -> Iterator[Remedy]:
+    """The stop string that fires at once; then clearer examples."""
+    expected = prediction("empty", 0.0, max(e.limit("empty"), 0.5 * e.rate("empty")), 0.6)
+    yield from _without_cutting_stop(e, "empty", expected)
+    yield from _clearer_examples(e, "empty")
+
+
+def instruction_acceptance(e: Evidence) -> Iterator[Remedy]:
+    """Moderate sampling of instructions, then more and wider examples."""
+    expected = _higher(e, "instruction_acceptance")
+    reason = "critics react to what they are given, and moderate sampling writes best"
+    moves = (
+        toward(e, "instruction.temperature", _MODERATE, reason),
+        toward(e, "instruction.repetition_penalty", 1.1, reason),
+        toward(e, "instruction.top_p", 0.9, reason),
+    )
+    yield from together_or_alone(moves, expected)
+    for remedy in _clearer_examples(e, "instruction_acceptance"):
+        yield Remedy(remedy.changes, expected)
+
+
+def pair_acceptance(e: Evidence) -> Iterator[Remedy]:
+    """A moderate draw of responses, then more and wider examples."""
+    expected = _higher(e, "pair_acceptance")
+    temperature = e.params.response.temperature
+    target = min(max(temperature, _COOLEST), _MODERATE)
+    reason = "answers stay with the question at a moderate temperature"
+    moves = (
+        toward(e, "response.temperature", target, reason),
+        toward(e, "response.repetition_penalty", 1.1, "a moderate penalty", up=False),
+    )
+    yield from together_or_alone(moves, expected)
+    for remedy in _clearer_examples(e, "pair_acceptance"):
+        yield Remedy(remedy.changes, expected)
+
+
+def distinctness(e: Evidence) -> Iterator[Remedy]:
+    """Other examples in each prompt and topics to write about; then a warmer draw.
+
+    Where few rows repeat, rows are lost to poor quality instead: a hot draw is calmed first.
+    """
+    duplicates = e.value("duplicates") or 0.0
+    if duplicates < SOME_DUPLICATES:
+        yield from _calmer_draws(e)
+    expected = prediction("duplicates", 0.0, max(0.02, 0.7 * duplicates), 0.7)
+    hints = choice(e, "topics", "hints", "names something else to write about in each prompt")
+    other = {"fixed": "rotate", "rotate": "pool"}.get(e.params.fewshot.rotation)
+    rotated = choice(e, "fewshot.rotation", other, "a prompt that never changes repeats itself")
+    yield from together_or_alone((hints, rotated), expected)
+    yield from together_or_alone((choice(e, "fewshot.set", "wide", "wider examples"),), expected)
+    reason = "a cool draw writes the same instructions again"
+    if warmer := toward(e, "instruction.temperature", _WARMEST, reason, up=True):
+        yield Remedy(warmer, prediction("duplicates", 0.0, max(0.02, 0.9 * duplicates), 0.6))
+
+
+REMEDIES: Final[dict[str, Callable[[Evidence], Iterator[Remedy]]]] = {
+    "runaway": runaway,
+    "delimiter_leak": delimiter_leak,
+    "token_limit": token_limit,
+    "repetition": repetition,
+    "truncated": truncated,
+    "empty": empty,
+    "instruction_acceptance": instruction_acceptance,
+    "pair_acceptance": pair_acceptance,
+    "yield": distinctness,
+}
+"""Remedies by the gate that they treat."""
+
+
+def _calmer_draws(e: Evidence) -> Iterator[Remedy]:
+    share = e.value("raw_acceptance") or 0.0
+    names = ("instruction.temperature", "response.temperature")
+    reason = "few rows repeat, so the yield is lost to quality"
+    moves = [toward(e, name, _MODERATE, reason, up=False) for name in names]
+    yield from together_or_alone(moves, prediction("raw_acceptance", share, 1.0, 0.65))
+
+
+def _run_on_share(e: Evidence) -> float:
+    """Share of cap hits that ran on into another task and need no higher cap."""
+    stops = e.params.response.stop
+    rows = e.flagged_by("token_limit")
+    ended = share_ended(rows, proposed_stops(stops, rows, e.good))
+    if ended is not None:
+        return ended
+    return 0.0 if stops else _RUN_ON_SHARE
+
+
+def _clearer_examples(e: Evidence, metric: str) -> Iterator[Remedy]:
+    """Three more examples in the prompt, then the wider set."""
+    rate = e.value(metric) or 0.0
+    expected = prediction(metric, 0.0, max(0.02, 0.8 * rate), 0.5)
+    reason = "more examples show the format more clearly"
+    if more := toward(e, "fewshot.count", 12, reason, up=True):
+        yield Remedy(more, expected)
+    if wide := choice(e, "fewshot.set", "wide", "other examples may show the format better"):
+        yield Remedy(wide, expected)
+
+
+def _without_cutting_stop(e: Evidence, flag: str, expected: Prediction) -> Iterator[Remedy]:
+    """Drop a stop string that ends rows with ``flag`` far more often than it ends others."""
+    rows = e.flagged_by(flag)
+    for stop in e.params.response.stop:
+        cut = sum(row["stop"] == stop for row in rows)
+        if cut >= _ENOUGH_ROWS and cut / len(rows) >= 2 * e.ended_by(stop):
+            rest = [s for s in e.params.response.stop if s != stop]
+            reason = f"{stop!r} ended {cut} of {len(rows)} rows flagged {flag}"
+            yield Remedy((change("response.stop", rest, reason),), expected)
+
+
+def _higher(e: Evidence, metric: str) -> Prediction:
+    value = e.value(metric) or 0.0
+    return prediction(metric, value, 1.0, 0.65)

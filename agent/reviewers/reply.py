@@ -1,0 +1,82 @@
+"""The body of a chat completion: its text, whether that can be an answer, and the usage.
+
+Servers disagree about everything but these few fields, so nothing else is looked at. A count that
+is not a plausible number is no count.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from agent.strict_json import load_strict
+
+_MAX_BYTES: Final = 4 * 1024 * 1024  # decoded; the transport's own limit is lower
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a server answered with status 200."""
+
+    text: str
+    """The message's content, or the words of a refusal; possibly empty."""
+    problem: str | None
+    """Why the text cannot be an answer (refusal, cut, empty), or None."""
+    usage: tuple[int, int] | None
+    """Prompt and completion tokens as the server counts them; None if it gave no sane count."""
+
+
+class _Usage(BaseModel):
+    model_config = ConfigDict(strict=True)
+    prompt_tokens: int = Field(ge=1)
+    completion_tokens: int = Field(ge=0)
+
+
+class _Message(BaseModel):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Body(BaseModel):
+    choices: list[_Choice] = Field(min_length=1)
+    usage: Any = None
+
+
+def read_reply(body: str) -> Reply:
+    """The reply in the ``body`` of a response with status 200.
+
+    Raises:
+        ValueError: if it is no chat completion; the message says why.
+    """
+    try:
+        tree = _Body.model_validate(load_strict(body, max_bytes=_MAX_BYTES))
+    except ValidationError:
+        raise ValueError("no choices with a message") from None
+    choice = tree.choices[0]
+    text = choice.message.content or choice.message.refusal or ""
+    return Reply(text, _problem(choice), _usage(tree.usage))
+
+
+def _problem(choice: _Choice) -> str | None:
+    if choice.message.refusal:
+        return "the model refused to answer"
+    if choice.finish_reason == "length":
+        return "the answer was cut at its token cap"
+    if choice.finish_reason == "content_filter":
+        return "a content filter stopped the answer"
+    if not (choice.message.content or "").strip():
+        return "the answer was empty"
+    return None
+
+
+def _usage(value: Any) -> tuple[int, int] | None:
+    try:
+        usage = _Usage.model_validate(value)
+    except ValidationError:
+        return None
+    return usage.prompt_tokens, usage.completion_tokens

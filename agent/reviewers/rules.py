@@ -1,0 +1,180 @@
+"""The built-in reviewer: deterministic, free, and always at hand.
+
+It takes the first remedy for each trouble that history does not forbid, returns to the best
+earlier round when the last one kept clearly fewer rows, and says stop when nothing is left to try
+or nothing has helped for three rounds. What the remedies are is ``agent/reviewers/remedies.py``.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice, product
+from math import ceil
+from typing import Final
+
+from agent.guard import guard
+from agent.records import Change, Prediction, Review, RoundRecord
+from agent.reviewers.base import Keep, ReviewerAnswer, discard
+from agent.reviewers.evidence import Evidence, differing, gather, kept_share
+from agent.reviewers.moves import Remedy
+from agent.reviewers.remedies import REMEDIES
+from pipeline.params import TUNABLE, GenParams
+
+_FRUITLESS: Final = 3
+_COMBINATIONS: Final = 5000
+
+
+class RulesReviewer:
+    """Reviews by rule; ``max_changes`` as in the configuration."""
+
+    name: Final = "rules"
+
+    def __init__(self, *, max_changes: int) -> None:
+        self._max_changes = max_changes
+
+    def worst_case_usd(self, learnings: str) -> float:
+        """Nothing."""
+        return 0.0
+
+    def review(
+        self, learnings: str, rounds: Sequence[RoundRecord], *, keep: Keep = discard
+    ) -> ReviewerAnswer:
+        """A review from the records; the report says the same in words and is not read."""
+        review = recommend(rounds, max_changes=self._max_changes)
+        raw = review.model_dump_json()
+        keep(raw)
+        return ReviewerAnswer(review, raw, cost_usd=0.0, requests=0)
+
+
+def recommend(rounds: Sequence[RoundRecord], *, max_changes: int) -> Review:
+    """What the rules make of ``rounds``, oldest first; the guard refuses none of it."""
+    evidence = gather(rounds)
+    if _fruitless(rounds):
+        return _stop(evidence, rounds, f"No round of the last {_FRUITLESS} kept more rows.")
+    plans = (_plans(gather(rounds, lenient=x), max_changes) for x in (False, True))
+    for remedies in chain.from_iterable(plans):
+        review = _review(evidence, rounds, remedies)
+        if review.changes and not _refused(review, rounds, max_changes):
+            return review
+    return _stop(evidence, rounds, "Every remedy known for this was tried or made things worse.")
+
+
+def _plans(evidence: Evidence, max_changes: int) -> Iterator[tuple[Remedy, ...]]:
+    """One remedy for each trouble that has one, the likeliest combination first."""
+    options = [
+        [r for r in REMEDIES[name](evidence) if not _forbidden(r, evidence)]
+        for name in evidence.troubles()
+    ]
+    for chosen in islice(product(*(choices for choices in options if choices)), _COMBINATIONS):
+        yield tuple(_fit(chosen, max_changes))
+
+
+def _review(
+    evidence: Evidence, rounds: Sequence[RoundRecord], remedies: Sequence[Remedy]
+) -> Review:
+    now = rounds[-1].params
+    back = _way_back(now, evidence)
+    ahead = (change for remedy in remedies for change in remedy.changes)
+    predictions = tuple(remedy.prediction for remedy in remedies)
+    return Review(
+        diagnosis=_diagnosis(evidence, rounds),
+        changes=_within_reach(now, {c.parameter: c for c in (*back, *ahead)}.values()),
+        predictions=(*predictions, *_of_the_return(back, evidence)),
+        distrusted_metrics=evidence.uncertified(),
+        confidence=min((p.probability for p in predictions), default=0.5),
+    )
+
+
+def _refused(review: Review, rounds: Sequence[RoundRecord], max_changes: int) -> bool:
+    tried = [record.params for record in rounds]
+    return bool(guard(review, tried[-1], max_changes=max_changes, tried=tried).refused)
+
+
+def _forbidden(remedy: Remedy, evidence: Evidence) -> bool:
+    return any(evidence.bars(change.parameter, change.value) for change in remedy.changes)
+
+
+def _fit(remedies: Iterable[Remedy], max_changes: int) -> Iterator[Remedy]:
+    """The remedies that fit together within ``max_changes``, in order of priority."""
+    values: dict[str, object] = {}
+    for remedy in remedies:
+        asked = {change.parameter: change.value for change in remedy.changes}
+        agree = all(values.get(name, value) == value for name, value in asked.items())
+        if agree and len(values | asked) <= max_changes:
+            values |= asked
+            yield remedy
+
+
+def _way_back(now: GenParams, evidence: Evidence) -> tuple[Change, ...]:
+    """The changes that undo what led away from the settings that are built upon.
+
+    Margins are set from controls, so they are no part of the way.
+    """
+    reason = f"returns to round {evidence.record.round}, which kept more rows"
+    names = (n for n in differing(now, evidence.params) if not n.startswith("critic."))
+    values = ((name, evidence.params.get(name)) for name in names)
+    return tuple(
+        Change(parameter=n, value=list(v) if isinstance(v, tuple) else v, reason=reason)
+        for n, v in values
+    )
+
+
+def _within_reach(now: GenParams, changes: Iterable[Change]) -> tuple[Change, ...]:
+    """The ``changes`` that move something, numbers as far as one round's step reaches."""
+    moved = []
+    for change in changes:
+        current, value = now.get(change.parameter), change.value
+        tunable = TUNABLE[change.parameter]
+        if isinstance(current, int | float) and tunable.step:
+            value = min(max(value, current - tunable.step), current + tunable.step)
+        if isinstance(current, int) and tunable.factor:
+            low, high = ceil(current / tunable.factor), int(current * tunable.factor)
+            value = min(max(value, low), high)
+        value = round(value, 4) if isinstance(value, float) else value
+        if value != current:
+            moved.append(change.model_copy(update={"value": value}))
+    return tuple(moved)
+
+
+def _of_the_return(back: Sequence[Change], evidence: Evidence) -> tuple[Prediction, ...]:
+    share = kept_share(evidence.record)
+    if not back or share is None:
+        return ()
+    low = round(0.8 * share, 4)
+    return (Prediction(metric="raw_acceptance", low=low, high=1.0, probability=0.7),)
+
+
+def _fruitless(rounds: Sequence[RoundRecord]) -> bool:
+    """Whether the best round is three or more rounds ago."""
+    if len(rounds) <= _FRUITLESS:
+        return False
+    shares = [kept_share(record) or 0.0 for record in rounds]
+    return max(shares[-_FRUITLESS:]) <= max(shares[:-_FRUITLESS])
+
+
+def _stop(evidence: Evidence, rounds: Sequence[RoundRecord], why: str) -> Review:
+    return Review(
+        diagnosis=f"{_diagnosis(evidence, rounds)} {why}",
+        changes=(),
+        predictions=(),
+        distrusted_metrics=evidence.uncertified(),
+        confidence=0.6,
+        stop=True,
+    )
+
+
+def _diagnosis(evidence: Evidence, rounds: Sequence[RoundRecord]) -> str:
+    """The figures that the decision rests on, in sentences."""
+    parts = []
+    now, base = rounds[-1], evidence.record
+    if base.round != now.round:
+        parts.append(
+            f"Round {now.round} kept {kept_share(now):.1%} of its instructions, "
+            f"round {base.round} {kept_share(base):.1%}: its changes made things worse."
+        )
+    named = [evidence.count(n) for n in evidence.troubles() if evidence.value(n) is not None]
+    parts.append("Treated: " + "; ".join(named) + "." if named else "Nothing to treat.")
+    causes = sorted(base.causes.items(), key=lambda item: -item[1])[:3]
+    if causes:
+        parts.append("Bad rows by cause: " + ", ".join(f"{c} {n}" for c, n in causes) + ".")
+    if evidence.uncertified():
+        parts.append("Not certified, so ignored: " + ", ".join(evidence.uncertified()) + ".")
+    return " ".join(parts)

@@ -1,0 +1,172 @@
+"""Starting, continuing and answering a run: one invocation of the graph, and how it ended.
+
+Signals drain the graph at its next border; every way an invocation can end is a value here, with
+its exit code, and the error of a run that holds is recorded before it goes on to the caller.
+"""
+
+import secrets
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.config import RunConfig
+from agent.errors import AgentError, ApprovalError, RunError
+from agent.money.approval import Plan
+from agent.policy import EXIT_CODES, Step
+from agent.session import Session, create_run, open_session
+
+if TYPE_CHECKING:
+    from agent.graph import Machine, Pause
+
+WAITING, HELD, DRAINED = 3, 9, 130
+"""Exit codes of a run that can go on: it waits for approval, holds, or was interrupted."""
+
+Show = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How one invocation ended."""
+
+    run_id: str
+    """The run."""
+    status: str
+    """waiting, drained, or a :class:`~agent.policy.Step` in small letters."""
+    reason: str
+    """Why, in a sentence."""
+    exit_code: int
+    """The process's exit code."""
+
+
+def make_run_id() -> str:
+    """A name for a run: when it began, and four random characters."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def start(root: Path, config: RunConfig, run_id: str, show: Show) -> Ending:
+    """Make a run and work on it until it pauses or ends."""
+    create_run(root, run_id, config)
+    return resume(root, run_id, show)
+
+
+def resume(root: Path, run_id: str, show: Show) -> Ending:
+    """Work on a run from its last border until it pauses or ends.
+
+    Raises:
+        AgentError: if the run holds; what was found is in its record.
+    """
+    return _invoke(root, run_id, show, answer=None)
+
+
+def answer(root: Path, run_id: str, value: str, show: Show) -> Ending:
+    """Answer the approval that a run waits for, and work on.
+
+    Args:
+        root: Where runs are kept.
+        run_id: The run.
+        value: The id of an approval, or of a rejection.
+        show: Where events go.
+
+    Raises:
+        RunError: if the run does not wait for an answer.
+    """
+    return _invoke(root, run_id, show, answer=value)
+
+
+def offer(root: Path, run_id: str, examples: int | None) -> Plan:
+    """Offer the plan for ``examples`` rows; None is the configured number.
+
+    Raises:
+        RunError: if no round of the run has passed.
+        RunLocked: if another process works on it.
+    """
+    from agent.stages.planning import make_plan
+
+    with open_session(root, run_id) as session:
+        plan = make_plan(session, examples or session.config.scale.examples)
+        session.approvals.offer(plan)
+    return plan
+
+
+def approve(root: Path, run_id: str, prefix: str, *, accept_shortfall: bool = False) -> str:
+    """Record a person's yes to the offered plan that ``prefix`` names; the approval's id.
+
+    Raises:
+        ApprovalError: if the plan may not be approved, or promises fewer rows than it is for.
+    """
+    with open_session(root, run_id) as session:
+        plan = session.approvals.plan(prefix)
+        if plan.rows.expected < plan.examples and not accept_shortfall:
+            raise ApprovalError(
+                f"the forecast for plan {plan.hash[:12]} is {plan.rows.expected:,.0f} rows "
+                f"({plan.rows.low:,.0f} to {plan.rows.high:,.0f}), fewer than the "
+                f"{plan.examples:,} it is for: plan fewer, or add --accept-shortfall"
+            )
+        return session.approvals.approve(plan.hash)
+
+
+def reject(root: Path, run_id: str, reason: str) -> str:
+    """Record a person's no; the answer that ends the run."""
+    with open_session(root, run_id) as session:
+        session.approvals.reject(reason)
+    return f"rejected: {reason}"
+
+
+def _invoke(root: Path, run_id: str, show: Show, *, answer: str | None) -> Ending:
+    from agent.graph import open_machine
+
+    with open_session(root, run_id) as session, open_machine(session) as machine:
+        if answer is not None and not machine.waiting:
+            raise RunError(f"run {run_id!r} does not wait for an answer; see: status {run_id}")
+        with _draining(machine):
+            pause = _work(session, machine, show, answer=answer)
+        session.meter.release()
+        return _ending(session, waiting=pause.waiting, drained=pause.drained)
+
+
+def _work(session: Session, machine: "Machine", show: Show, *, answer: str | None) -> "Pause":
+    try:
+        return machine.advance(show) if answer is None else machine.answer(answer, show)
+    except AgentError as error:
+        session.meter.release()
+        session.note("held", str(error))
+        raise
+
+
+def _ending(session: Session, *, waiting: bool, drained: bool) -> Ending:
+    run_id = session.run_id
+    if waiting:
+        session.note("waiting", "every gate passes; the plan waits for a person's approval")
+        session.write_reports()
+        return Ending(run_id, "waiting", session.store.load_run().reason, WAITING)
+    if drained:
+        session.note("drained", f"stopped at a border; continue with: resume {run_id}")
+        return Ending(run_id, "drained", session.store.load_run().reason, DRAINED)
+    record = session.store.load_run()
+    code = EXIT_CODES[Step(record.status.upper())]
+    return Ending(run_id, record.status, record.reason, code)
+
+
+@contextmanager
+def _draining(machine: "Machine") -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM asks for a stop at the next border; a second one is immediate."""
+
+    def ask(number: int, _frame: object) -> None:
+        if machine.draining:
+            raise KeyboardInterrupt
+        machine.drain(signal.Signals(number).name)
+
+    try:
+        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:
+        # Only the main thread may set handlers; elsewhere whoever owns it decides.
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

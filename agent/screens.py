@@ -1,0 +1,228 @@
+"""What commands print: each screen is text for people and the same facts as data for ``--json``.
+
+Screens read records and books, and change nothing. Model text is never on them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.config import RunConfig, load_config
+from agent.display import duration
+from agent.lock import holder
+from agent.money.amounts import micro_to_usd
+from agent.money.database import RunDatabase
+from agent.money.ledger import Ledger
+from agent.money.plan import Plan
+from agent.records import RoundRecord, RunRecord
+from agent.report.text import dollars, interval_of, number, threshold_of, value_of
+from agent.runner import Ending
+from agent.store import RunStore
+from pipeline.types import Metric
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """One answer, twice."""
+
+    text: str
+    """For people."""
+    data: dict[str, Any]
+    """For programs."""
+
+
+def status(root: Path, run_id: str) -> Screen:
+    """What a run does now, its metrics, and its money."""
+    store = RunStore.open(root, run_id)
+    run, rounds = store.load_run(), store.load_rounds()
+    working = holder(store.lock_path)
+    lines = [
+        f"{run_id}: {run.status}" + (f", process {working.pid} works on it" if working else ""),
+        f"  {run.reason}",
+        f"  {len(rounds)} rounds decided; {_spent(run)}; reviewer {run.reviewer}",
+    ]
+    if rounds:
+        lines += ["", *_metrics(Metric.from_json(m) for m in rounds[-1].metrics)]
+    lines += ["", _next(run)]
+    data = run.model_dump(mode="json") | {
+        "working_pid": working.pid if working else None,
+        "rounds": [_round_facts(r) for r in rounds],
+    }
+    return Screen("\n".join(lines), data)
+
+
+def _round_facts(record: RoundRecord) -> dict[str, Any]:
+    return {
+        "round": record.round,
+        "step": record.step,
+        "reason": record.reason,
+        "metrics": list(record.metrics),
+        "params": record.params.model_dump(mode="json"),
+        "spend_usd": record.spend.total_usd,
+    }
+
+
+def _spent(run: RunRecord) -> str:
+    pending = run.possible_usd - run.confirmed_usd
+    rest = f" ({dollars(pending)} more are set aside)" if pending else ""
+    return f"{dollars(run.confirmed_usd)} of {dollars(run.limit_usd)} spent{rest}"
+
+
+def _next(run: RunRecord) -> str:
+    name = run.run_id
+    match run.status:
+        case "waiting":
+            return waiting(name, (run.plan or {}).get("hash"))
+        case "running" | "drained" | "held":
+            return f"continue with: python -m agent resume {name}"
+        case _:
+            return f"read: {name}/report.md"
+
+
+def waiting(run_id: str, plan_hash: str | None) -> str:
+    """The exact commands of a run that waits for a person."""
+    agent = "python -m agent"
+    lines = [
+        "The run waits for your approval; no engine is running, but a rented machine still costs.",
+        f"  read it      {agent} report {run_id}",
+        f"  plan N rows  {agent} plan {run_id} --examples N",
+    ]
+    if plan_hash:
+        lines.append(f"  approve      {agent} approve {run_id} --plan {plan_hash[:16]}")
+    return "\n".join([*lines, f"  reject       {agent} reject {run_id} --reason WHY"])
+
+
+def plan(run_id: str, offered: Plan) -> Screen:
+    """One plan in full, and how to approve it."""
+    rows, cost, time = offered.rows, offered.cost_usd, offered.seconds
+    short = rows.expected < offered.examples
+    lines = [
+        f"plan {offered.hash}",
+        f"  rows wanted    {offered.examples:,} from at most {offered.max_attempts:,} attempts",
+        f"  forecast       {rows.expected:,.0f} distinct kept rows within all attempts "
+        f"(90 %: {rows.low:,.0f} to {rows.high:,.0f})" + ("  SHORT OF THE TARGET" if short else ""),
+        f"  time           {duration(time.expected)} "
+        f"({duration(time.low)} to {duration(time.high)})",
+        f"  cost           {dollars(cost.expected)} "
+        f"({dollars(cost.low)} to {dollars(cost.high)}); never above "
+        f"{dollars(offered.max_cost_usd)}, which is set aside",
+        f"  model          {offered.model}, {offered.dtype} on {offered.device}",
+        f"approve with: python -m agent approve {run_id} --plan {offered.hash[:16]}"
+        + (" --accept-shortfall" if short else ""),
+    ]
+    return Screen("\n".join(lines), offered.model_dump(mode="json") | {"hash": offered.hash})
+
+
+def report(root: Path, run_id: str) -> Screen:
+    """Render every report again, and say where they are."""
+    from agent.report.render import render_all
+
+    store = RunStore.open(root, run_id)
+    files = render_all(store.load_run(), store.load_rounds())
+    for name, content in files.items():
+        data = content.encode("utf-8", errors="replace") if isinstance(content, str) else content
+        store.write_bytes(name, data)
+    paths = [str(store.path / name) for name in sorted(files)]
+    main = str(store.path / "report.md")
+    return Screen(f"{main}\n({len(paths)} files written)", {"report": main, "files": paths})
+
+
+def ledger(root: Path, run_id: str) -> Screen:
+    """The run's books by stage and round."""
+    store = RunStore.open(root, run_id)
+    with RunDatabase(store.database_path) as database:
+        books = Ledger(database)
+        totals, stages = books.totals(), books.by_stage()
+    head = ("stage", "round", "operations", "engine s", "confirmed", "pending")
+    rows = [
+        (
+            s.stage,
+            "" if s.round is None else str(s.round),
+            str(s.attempts),
+            f"{s.engine_seconds:.1f}",
+            f"${micro_to_usd(s.confirmed):.6f}",
+            f"${micro_to_usd(s.pending):.6f}",
+        )
+        for s in stages
+    ]
+    money = {
+        "limit_usd": totals.limit_usd,
+        "confirmed_usd": totals.confirmed_usd,
+        "possible_usd": totals.possible_usd,
+        "remaining_usd": totals.remaining_usd,
+    }
+    summary = "  ".join(f"{name.removesuffix('_usd')} ${usd:.6f}" for name, usd in money.items())
+    data = [dict(zip(head, row, strict=True)) for row in rows]
+    return Screen("\n".join([*_columns([head, *rows]), "", summary]), money | {"stages": data})
+
+
+def quality(
+    file: Path, *, rows: Path | None, require: Sequence[str], config: Path | None
+) -> tuple[Screen, bool]:
+    """QC of a file of rows, and whether it passes."""
+    from agent.files import storage_errors
+    from agent.thresholds import bounds
+    from pipeline.qc import qc
+
+    settings = load_config(config) if config else RunConfig()
+    found = qc(
+        file,
+        thresholds=bounds(settings),
+        alpha=settings.thresholds.alpha,
+        require=require,
+        stop=settings.parameters.response.stop,
+    )
+    if rows is not None:
+        with storage_errors(rows):
+            found.write_rows(rows)
+    text = "\n".join([f"{file}: {found.rows} rows", *_metrics(found.metrics)])
+    return Screen(text, found.to_json()), found.exit_status == 0
+
+
+def ending(root: Path, end: Ending) -> Screen:
+    """How an invocation ended, and the commands that follow."""
+    store = RunStore.open(root, end.run_id)
+    run = store.load_run()
+    lines = [
+        f"{end.run_id}: {end.status.replace('_', ' ')}: {end.reason}",
+        f"  {_spent(run)}",
+        f"  {store.path / 'report.md'}",
+        _next(run),
+    ]
+    facts = {
+        "run_id": end.run_id,
+        "status": end.status,
+        "reason": end.reason,
+        "exit_code": end.exit_code,
+        "report": str(store.path / "report.md"),
+        "plan": (run.plan or {}).get("hash"),
+        "confirmed_usd": run.confirmed_usd,
+        "possible_usd": run.possible_usd,
+        "limit_usd": run.limit_usd,
+    }
+    return Screen("\n".join(lines), facts)
+
+
+def _metrics(metrics: Any) -> list[str]:
+    head = ("metric", "value", "count", "interval", "wanted", "verdict")
+    rows = [
+        (
+            m.name,
+            value_of(m),
+            "" if m.count is None else f"{number(m.count)}/{m.n}",
+            interval_of(m),
+            threshold_of(m),
+            m.verdict or "",
+        )
+        for m in metrics
+    ]
+    return _columns([head, *rows])
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,245 @@
+"""One process's hold on one run: its folder, its books, its engine meter, its reviewer.
+
+Stages are given a session and nothing else. It opens what a run needs in the right order, keeps
+``run.json`` and the reports in step with the records, and closes the engine whatever happens.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from agent.config import EngineSection, RunConfig
+from agent.errors import ConfigError
+from agent.files import sweep
+from agent.lock import RunLock
+from agent.money.amounts import cap_to_micro
+from agent.money.approval import Approvals
+from agent.money.database import RunDatabase
+from agent.money.journal import Journal
+from agent.money.ledger import Ledger
+from agent.money.metered import EngineMeter, Lease
+from agent.policy import Decision
+from agent.records import RunRecord
+from agent.report.render import render_all
+from agent.reviewers import choose_reviewer
+from agent.reviewers.base import Reviewer
+from agent.store import RunStore
+from pipeline.engine import open_engine
+from pipeline.engine.base import Engine, EngineSpec
+
+OpenEngine = Callable[[EngineSpec], Engine]
+
+
+def program_version() -> str:
+    """Version of the installed distribution."""
+    try:
+        return version("sft-assay")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+@dataclass(slots=True)
+class Session:
+    """What the stages of a run work with."""
+
+    config: RunConfig
+    """The run's own configuration, as stored when it began."""
+    store: RunStore
+    """Its folder."""
+    ledger: Ledger
+    """Its money."""
+    journal: Journal
+    """What was paid for, and what came of it."""
+    approvals: Approvals
+    """Plans, and a person's answers to them."""
+    meter: EngineMeter
+    """The engine, and its price."""
+    reviewer: Reviewer
+    """Who is asked when a round does not pass."""
+    reviewer_reason: str
+    """Which reviewer it is, and why."""
+    committed: Any = None
+    """What scale has bought, once it has begun; see ``agent/stages/scaling.py``."""
+
+    @property
+    def run_id(self) -> str:
+        """The run's name."""
+        return self.store.run_id
+
+    def paid(self, op_id: str) -> dict[str, Any]:
+        """The stored result of an operation that was paid for."""
+        found = self.journal.find(op_id)
+        assert found is not None, f"{op_id} is asked for before it was bought"
+        return found.result
+
+    def money(self) -> dict[str, float]:
+        """What the display shows of the ledger."""
+        totals = self.ledger.totals()
+        return {"confirmed_usd": totals.confirmed_usd, "limit_usd": totals.limit_usd}
+
+    def note(self, status: str, reason: str, **facts: Any) -> None:
+        """Bring ``run.json`` up to date; ``facts`` are further fields of :class:`RunRecord`."""
+        totals = self.ledger.totals()
+        record = self.store.load_run().model_copy(
+            update={
+                "status": status,
+                "reason": reason,
+                "confirmed_usd": totals.confirmed_usd,
+                "possible_usd": totals.possible_usd,
+                **facts,
+            }
+        )
+        self.store.save_run(record)
+
+    def write_reports(self) -> None:
+        """Render every report and picture of the run from its records."""
+        run, rounds = self.store.load_run(), self.store.load_rounds()
+        for name, content in render_all(run, rounds).items():
+            if isinstance(content, str):
+                self.store.write_text(name, content)
+            else:
+                self.store.write_bytes(name, content)
+
+    def draw_on(self, envelope: str) -> None:
+        """From now on the engine is paid for from an approved envelope."""
+        self.meter.journal = self.journal.within(envelope)
+
+    def close_envelope(self, envelope: str) -> None:
+        """Free what an approved plan did not need."""
+        self.meter.release()
+        self.meter.journal = self.journal
+        self.ledger.close_envelope(envelope)
+
+    def finish(self, decision: Decision) -> None:
+        """Release the engine and record how the run ended."""
+        self.meter.release()
+        self.note(decision.step.value.lower(), decision.reason)
+        self.write_reports()
+
+
+def engine_spec(section: EngineSection, environ: Mapping[str, str]) -> EngineSpec:
+    """The configuration's engine as the pipeline takes it; the key comes from the environment."""
+    return EngineSpec(
+        kind=section.kind,
+        model=section.model,
+        device=section.device,
+        dtype=section.dtype,
+        quantization=section.quantization,
+        device_map=section.device_map,
+        threads=section.threads,
+        base_url=section.base_url,
+        api_key=environ.get(section.api_key_env) or None,
+    )
+
+
+def device_type(section: EngineSection) -> str:
+    """What the engine's rent is looked up by: cuda, cpu, mps, server, or cpu for a script."""
+    if section.kind == "server":
+        return "server"
+    if section.kind == "scripted":
+        return "cpu"
+    if section.device != "auto":
+        return section.device.split(":")[0]
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def price_per_hour(config: RunConfig) -> float:
+    """Dollars an hour of the engine's device.
+
+    Raises:
+        ConfigError: if budget.yaml does not say; an unknown price is a refusal.
+    """
+    kind = device_type(config.engine)
+    price = config.prices.device_usd_per_hour.get(kind)
+    if price is None:
+        known = ", ".join(sorted(config.prices.device_usd_per_hour)) or "none"
+        raise ConfigError(
+            f"no price for device {kind!r}; add prices.device_usd_per_hour.{kind} (known: {known})"
+        )
+    return price
+
+
+def create_run(root: Path, run_id: str, config: RunConfig) -> None:
+    """Make the folder and the books of a run that does not exist yet.
+
+    Raises:
+        ConfigError: if a price or a reviewer's key is missing.
+        RunError: if the id is taken or not valid.
+    """
+    price = price_per_hour(config)
+    _, reviewer = choose_reviewer(config.reviewer, config.prices, os.environ)
+    store = RunStore.create(root, run_id)
+    record = RunRecord(
+        run_id=run_id,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        version=program_version(),
+        config=config.model_dump(mode="json"),
+        config_digest=config.digest(),
+        engine=None,
+        device_price_usd_per_hour=price,
+        reviewer=reviewer,
+        limit_usd=config.budget.limit_usd,
+        confirmed_usd=0.0,
+        possible_usd=0.0,
+        status="running",
+        reason="just begun",
+    )
+    store.save_run(record)
+    with RunDatabase(store.database_path, create=True) as database:
+        Ledger.create(database, cap_to_micro(config.budget.limit_usd))
+
+
+@contextmanager
+def open_session(
+    root: Path,
+    run_id: str,
+    *,
+    engine: OpenEngine = open_engine,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Session]:
+    """Take the run's lock, settle what a dead process left, and give the engine back at the end.
+
+    Raises:
+        RunError: if there is no such run, or its records are damaged.
+        RunLocked: if another process works on it.
+    """
+    store = RunStore.open(root, run_id)
+    with RunLock(store.lock_path), RunDatabase(store.database_path) as database:
+        database.claim()
+        sweep(store.path)
+        session = _assemble(store, database, engine, clock)
+        session.ledger.reconcile()
+        try:
+            yield session
+        finally:
+            session.meter.release()
+
+
+def _assemble(
+    store: RunStore, database: RunDatabase, engine: OpenEngine, clock: Callable[[], float]
+) -> Session:
+    config = RunConfig.model_validate_json(json.dumps(store.load_run().config))
+    ledger = Ledger(database)
+    journal = Journal(ledger)
+    spec = engine_spec(config.engine, os.environ)
+    lease = Lease(price_per_hour(config), config.engine.lease_seconds)
+    reviewer, reason = choose_reviewer(config.reviewer, config.prices, os.environ)
+    return Session(
+        config=config,
+        store=store,
+        ledger=ledger,
+        journal=journal,
+        approvals=Approvals(database),
+        meter=EngineMeter(journal, lambda: engine(spec), lease=lease, clock=clock),
+        reviewer=reviewer,
+        reviewer_reason=reason,
+    )

@@ -1,0 +1,1 @@
+"""Stages: what each node of the graph does, one file a node."""

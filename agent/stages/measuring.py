@@ -1,0 +1,164 @@
+"""Measure and judge: from a round's samples to its metrics, its record, and what happens next.
+
+The first micro-batch is audited as the smoke test. A record is written when a round is decided,
+and never changed afterwards but for its review and what became of that review's predictions.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from agent.config import RunConfig
+from agent.policy import Decision, Limits, RoundFacts, Step, next_step
+from agent.records import RoundRecord, SmokeAudit
+from agent.review import score_predictions
+from agent.session import Session
+from agent.stages import pilot
+from agent.stages.pilot import Place, Show
+from agent.stages.planning import forecast
+from agent.stages.preflight import certificates
+from agent.thresholds import bounds
+from pipeline.audit import audit, flagged_rows
+from pipeline.forecast import KeptForecast
+from pipeline.generate import drawn
+from pipeline.metrics import Margins, Measurement, Rules, measure
+from pipeline.params import GenParams
+from pipeline.seeds import rng
+from pipeline.types import Sample
+from pipeline.verdict import alpha_for_round
+
+SHOWN = 10
+"""Random and flagged rows kept in a record: as many as people will read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A round as it was judged."""
+
+    place: Place
+    params: GenParams
+    samples: Sequence[Sample]
+    found: Measurement
+    smoke: SmokeAudit
+    expected: KeptForecast
+
+
+def judge(session: Session, place: Place, show: Show) -> Decision:
+    """Measure a round's samples so far, and say what happens next."""
+    round_ = _measure(session, place)
+    decision = next_step(_facts(round_), _limits(session.config))
+    show(_event(session, round_))
+    show({"kind": "decision", "step": decision.step.value, "reason": decision.reason})
+    if decision.step is not Step.CONTINUE:
+        _score_predictions(session, round_)
+        session.store.save_round(_record(session, round_, decision))
+        session.note("running", decision.reason)
+        session.write_reports()
+    return decision
+
+
+def rules(session: Session, params: GenParams, *, round_: int) -> Rules:
+    """How samples of a round are judged: thresholds, certificates, margins, and its alpha."""
+    critic = params.critic
+    return Rules(
+        thresholds=bounds(session.config),
+        certificates=certificates(session, params),
+        alpha=alpha_for_round(session.config.thresholds.alpha, round_),
+        margins=Margins(critic.instruction_margin, critic.pair_margin, critic.pair),
+    )
+
+
+def _measure(session: Session, place: Place) -> _Judged:
+    params, samples = pilot.load_params(session, place.params), pilot.samples(session, place)
+    scale = session.config.scale
+    attempts = round(scale.examples * scale.max_attempts_factor)
+    expected = forecast(samples, attempts=attempts, target=scale.examples)
+    judged_by = rules(session, params, round_=place.round)
+    found = measure(samples, judged_by, wanted=_wanted(session, place), forecast=expected)
+    return _Judged(place, params, samples, found, _audit(session, samples, params), expected)
+
+
+def _wanted(session: Session, place: Place) -> int:
+    settings = session.config.pilot
+    return settings.smoke_rows + (place.micro_batches - 1) * settings.micro_batch
+
+
+def _audit(session: Session, samples: Sequence[Sample], params: GenParams) -> SmokeAudit:
+    rows = session.config.pilot.smoke_rows
+    first = [s for s in samples if s.index < drawn(rows, params)]
+    found = audit(first, stop=params.response.stop, thresholds=bounds(session.config), wanted=rows)
+    return SmokeAudit.model_validate(asdict(found))
+
+
+def _facts(round_: _Judged) -> RoundFacts:
+    failed = [check.found for check in round_.smoke.checks if not check.passed]
+    return RoundFacts(
+        round=round_.place.round,
+        micro_batches=round_.place.micro_batches,
+        rows=round_.found.funnel.answered,
+        metrics=round_.found.metrics,
+        audit_passed=round_.smoke.passed,
+        audit_found="; ".join(failed),
+    )
+
+
+def _limits(config: RunConfig) -> Limits:
+    settings = config.pilot
+    return Limits(settings.max_rounds, settings.max_rows, settings.fail_rows)
+
+
+def _event(session: Session, round_: _Judged) -> dict[str, Any]:
+    place, funnel = round_.place, round_.found.funnel
+    bought = session.paid(pilot.op_id(place.round, place.micro_batches - 1))
+    return {
+        "kind": "batch",
+        "round": place.round,
+        "number": place.micro_batches - 1,
+        "rows": funnel.answered,
+        "kept": funnel.kept,
+        "tokens": bought["tokens"],
+        "seconds": bought["seconds"],
+        "metrics": [m.to_json() for m in round_.found.metrics],
+        **session.money(),
+    }
+
+
+def _record(session: Session, round_: _Judged, decision: Decision) -> RoundRecord:
+    answered = [s for s in round_.samples if s.answered]
+    flagged = set(flagged_rows(answered))
+    chance = rng(session.config.pilot.seed, "shown", round_.place.round)
+    random_rows = chance.sample(answered, min(SHOWN, len(answered)))
+    by_margin = certificates(session, round_.params).values()
+    return RoundRecord(
+        round=round_.place.round,
+        params=round_.params,
+        micro_batches=round_.place.micro_batches,
+        tokens=pilot.tokens(session, round_.place),
+        metrics=tuple(m.to_json() for m in round_.found.metrics),
+        funnel=round_.found.funnel.to_json(),
+        certificates=tuple(asdict(c) for c in by_margin),
+        causes=dict(Counter(s.cause for s in round_.samples if s.cause).most_common()),
+        stops=dict(Counter(s.stop or str(s.finish_reason) for s in answered).most_common()),
+        response_tokens=tuple(len(s.token_ids) for s in answered),
+        audit=round_.smoke,
+        random_samples=tuple(s.to_json() for s in random_rows),
+        flagged_samples=tuple(s.to_json() for s in answered if s.index in flagged),
+        forecast=asdict(round_.expected),
+        step=decision.step.value,
+        reason=decision.reason,
+        spend=session.ledger.spend(round_.place.round),
+    )
+
+
+def _score_predictions(session: Session, round_: _Judged) -> None:
+    """What the review before this round predicted is scored by what the round measured."""
+    earlier = session.store.load_rounds()[: round_.place.round - 1]
+    if not earlier or earlier[-1].review is None:
+        return
+    before = earlier[-1]
+    assert before.review is not None
+    metrics = [m.to_json() for m in round_.found.metrics]
+    outcomes = score_predictions(before.review.review, metrics)
+    review = before.review.model_copy(update={"outcomes": outcomes})
+    session.store.save_round(before.model_copy(update={"review": review}))

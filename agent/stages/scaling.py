@@ -1,0 +1,162 @@
+"""Scale: waves of micro-batches under an approved plan, until it has its rows or may not go on.
+
+Every wave draws on the approval's envelope. Rows that were paid for are kept whatever happens;
+what stops scale early is said, and the rows so far are merged all the same.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.errors import ApprovalError, BudgetError
+from agent.money.approval import Plan
+from agent.policy import Decision, Step
+from agent.session import Session, program_version
+from agent.stages.measuring import rules
+from agent.stages.pilot import Show
+from agent.stages.planning import prompts_digest
+from pipeline.engine.base import Engine
+from pipeline.generate import MicroBatch, drawn, run_micro_batch
+from pipeline.metrics import measure
+from pipeline.novelty import NoveltyIndex
+from pipeline.types import Sample
+from prompts.library import Example
+
+POOL = 2000
+"""Latest kept rows that prompts may show as examples."""
+
+
+@dataclass(slots=True)
+class Committed:
+    """What scale has bought, in draw order; built from the journal, kept for the process."""
+
+    batches: int = 0
+    """Micro-batches read."""
+    samples: list[Sample] = field(default_factory=list)
+    """Every sample, dropped ones too."""
+    pool: list[Example] = field(default_factory=list)
+    """Kept rows as examples."""
+    seen: NoveltyIndex = field(default_factory=NoveltyIndex)
+    """Every instruction."""
+    shard_start: int = 0
+    """Place in ``samples`` where the shard under way begins."""
+
+    @property
+    def kept(self) -> int:
+        """Rows of the data set so far."""
+        return len(self.pool)
+
+    def read(self, session: Session, plan: Plan) -> None:
+        """Take in every micro-batch that was bought since the last time."""
+        while (bought := session.journal.find(op_id(self.batches))) is not None:
+            for row in session.store.get_artifact(bought.result["artifact"]):
+                self._take(Sample.from_json(row), plan)
+            self.batches += 1
+
+    def _take(self, sample: Sample, plan: Plan) -> None:
+        self.samples.append(sample)
+        self.seen.add(sample.instruction)
+        if sample.kept:
+            self.pool.append(Example("", sample.instruction, sample.clean or ""))
+            if self.kept % plan.shard_rows == 0:
+                self.shard_start = len(self.samples)
+
+
+def op_id(batch: int) -> str:
+    """What the journal calls a micro-batch of scale."""
+    return f"scale/b{batch:05d}"
+
+
+def wave(session: Session, approval: str, number: int, show: Show) -> Decision:
+    """Buy one wave, or find it bought, and say whether another follows.
+
+    Raises:
+        ApprovalError: if the approval is not valid or something that it covers has changed.
+        EngineError: if the engine fails.
+    """
+    plan = session.approvals.approved_plan(approval)
+    check_unchanged(session, plan)
+    session.draw_on(session.approvals.authorise(approval, session.ledger))
+    committed = session.committed
+    committed.read(session, plan)
+    for batch in range(number * plan.wave, (number + 1) * plan.wave):
+        try:
+            _buy(session, plan, batch)
+        except BudgetError as error:
+            return Decision(Step.DONE, f"the plan's maximum cost is reached: {error}")
+        committed.read(session, plan)
+    show(_event(session, plan, number))
+    return _decide(session, plan)
+
+
+def check_unchanged(session: Session, plan: Plan) -> None:
+    """An approval is void when anything that it covers has changed.
+
+    Raises:
+        ApprovalError: naming what changed.
+    """
+    now = {
+        "version": program_version(),
+        "prompts_digest": prompts_digest(),
+        "config_digest": session.config.digest(),
+    }
+    changed = [name for name, value in now.items() if getattr(plan, name) != value]
+    if changed:
+        raise ApprovalError(
+            f"{', '.join(changed)} changed since plan {plan.hash[:12]} was approved, which makes "
+            "the approval void: print the plan again, look at it, and approve that one"
+        )
+
+
+def _buy(session: Session, plan: Plan, number: int) -> None:
+    each = drawn(plan.micro_batch, plan.params)
+    if number * each >= plan.max_attempts or session.committed.kept >= plan.examples:
+        return
+    committed = session.committed
+    batch = MicroBatch("scale", 0, number, number * each, plan.micro_batch, plan.seed)
+
+    def work(engine: Engine) -> dict[str, Any]:
+        if engine.info.digest != plan.model_digest:
+            raise ApprovalError(
+                f"the model's weights changed since plan {plan.hash[:12]} was approved: "
+                f"found {engine.info.digest[:12]}, approved {plan.model_digest[:12]}"
+            )
+        seen = NoveltyIndex(beside=committed.seen)
+        pool = committed.pool[-POOL:]
+        result = run_micro_batch(engine, batch, plan.params, seen=seen, pool=pool)
+        artifact = session.store.put_artifact(s.to_json() for s in result.samples)
+        return {"artifact": artifact, "tokens": result.tokens}
+
+    session.meter.run(op_id(number), work, stage="scale")
+
+
+def _decide(session: Session, plan: Plan) -> Decision:
+    committed = session.committed
+    kept, attempts = committed.kept, len(committed.samples)
+    if kept >= plan.examples:
+        return Decision(Step.DONE, f"{plan.examples} rows kept of {attempts} attempts")
+    if attempts >= plan.max_attempts:
+        return Decision(Step.DONE, f"{kept} rows kept when all {attempts} attempts were used")
+    stretch = committed.samples[committed.shard_start :]
+    shard = kept // plan.shard_rows
+    found = measure(stretch, rules(session, plan.params, round_=shard + 1), wanted=plan.examples)
+    failed = [m for m in found.metrics if m.verdict == "FAIL"]
+    if failed and len(stretch) >= session.config.pilot.fail_rows:
+        names = ", ".join(f"{m.name} {m.value:.1%} of {m.n}" for m in failed)
+        return Decision(Step.DONE, f"stopped in shard {shard + 1}, whose QC failed: {names}")
+    return Decision(Step.CONTINUE, f"{kept} of {plan.examples} rows kept")
+
+
+def _event(session: Session, plan: Plan, number: int) -> dict[str, Any]:
+    committed = session.committed
+    spent = session.ledger.by_stage()
+    seconds = sum(s.engine_seconds for s in spent if s.stage == "scale")
+    share = committed.kept / plan.examples
+    return {
+        "kind": "wave",
+        "number": number,
+        "kept": committed.kept,
+        "target": plan.examples,
+        "attempts": len(committed.samples),
+        "seconds_left": seconds * (1 - share) / share if 0 < share <= 1 else None,
+        **session.money(),
+    }

@@ -1,0 +1,187 @@
+"""How a text ends: whether it stops mid-sentence, or before what it announces.
+
+A missing full stop proves nothing: names, numbers, list items, code, table rows, verses and
+signatures go without. The one idea: the last line is put into one of those classes first, and
+only prose is asked for the end of its sentence.
+"""
+
+import re
+from typing import Final
+
+_WINDOW: Final = 8000
+"""Characters at the end of a text that tell how it ends."""
+_LAST: Final = 600
+"""Characters at the end of its last line that are looked at."""
+
+_OPEN_WORDS: Final = frozenset(
+    """
+    a against although among and at because behind being beneath beside between beyond but
+    con could das del dem der despite during e.g ein eine einen est et every except for from
+    für had he i i.e including into ist las le les los mit my nor oder of onto or ou our
+    para por shall she should sind sont such than the their they though throughout to toward
+    towards und une unless upon via von we were whereas whether which while whom whose with
+    would your zu
+    """.split()
+)
+"""Words that can end no sentence and no phrase of any kind, in English and its neighbours."""
+
+_WEAK_OPEN_WORDS: Final = frozenset(
+    """
+    about after also an any are as be been before between by called can could de den des die
+    do du each el has have her his if in is its known la like may might more most must named
+    no not off on only over per should since some that these this those through un under
+    until very was were when where who will within without would
+    """.split()
+)
+"""Words that end no sentence of more than a few words."""
+
+_STARTERS: Final = frozenset("a an the it they we he she you this these those in on as and".split())
+"""Words that, as the first of a sentence, are never its last."""
+
+_TERMINAL = re.compile(r"[.!?…。！？｡।؟۔:;][\"'”’»)\]}*_`~>]*$|[\"”»)\]}`>|*_~]$")
+_SENTENCE_END = re.compile(r"[a-z0-9)\"'”’%][.!?…][\"'”’)\]]*(?=\s|$)")
+_ITEM = re.compile(
+    r"^[ \t]*(?:[-*•+–]|\(?\d{1,3}[.):]|\(?[a-zA-Z][.)]|[ivxIVX]{1,4}[.)])(?:[ \t]+|$)"
+)
+_HEADING = re.compile(r"^#{1,6}[ \t]+\S")
+_CODE = re.compile(
+    r"[;{}]$|^\s*(?:def|class|return|import|from \S+ import|for .+ in .+:|while .+:"
+    r"|if .+:|else:|elif"
+    r"|try:|except|print ?\(|console\.|var |let |const |function\b|public |private "
+    r"|#include|SELECT\b|INSERT\b"
+    r"|UPDATE\b|FROM\b|WHERE\b|<\/?[a-z]|\$ |>>> |@\w+|end$|fi$|done$|\w+(?:\.\w+)*\(.*\)$)"
+    r"|[=<>!]=|=>|->|::|\w\(\w*\)|^\s*[\w.\[\]]+ [-+*/]?= \S"
+)
+_NUMBER_END = re.compile(r"[\d²³⁰-⁹₀-₉½¼¾%°€$£¥][ \w%°/²³]{0,6}$")
+_LINK_END = re.compile(r"(?:https?://|www\.|@|#)\S+$|\S+\.(?:com|org|net|edu|gov|io|html?|pdf|py)$")
+_SIGN_OFF = re.compile(
+    r"^(?:(?:yours )?(?:sincerely|truly|faithfully|respectfully)|(?:best|kind"
+    r"|warm) ?(?:regards|wishes)?|regards"
+    r"|love|thanks|thank you|cheers|with love|take care|warmly|cordially)\b.{0,12}$",
+    re.IGNORECASE,
+)
+_ANNOUNCES = re.compile(
+    r"(?:^|[.!?\n]\s*)(?:sure[,!.]? |certainly[,!.]? |okay[,!.]? )?(?:here|below)(?: is"
+    r"| are|'s|’s)\b[^.!?:,\n]{0,120}"
+    r"\b(?:lists?|examples?|programs?|codes?|scripts?|functions?|steps?|tables?|poems?"
+    r"|story|recipes?|essay|letter"
+    r"|tips|ways|ideas|sentences?|paragraphs?|answers?|solutions?|instructions"
+    r"|summary)[^.!?:,\n]{0,60}[.!]?$"
+    r"|\b(?:as follows|the following|such as|for example|for instance|including|e\.g|namely)[.,]?$",
+    re.IGNORECASE,
+)
+_LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
+_EMOJI = re.compile(r"[\u2190-\u2bff\U0001f000-\U0001faff\ufe0f\u200d]$")
+
+
+def ends_early(text: str) -> bool:
+    """Whether a cleaned response stops mid-sentence or before what it announces.
+
+    An empty text does not: that is another fault.
+    """
+    text = text.rstrip()
+    if not text:
+        return False
+    if _open_fence(text):
+        return True
+    text = text[-_WINDOW:]
+    lines = [line for line in text.split("\n") if line.strip()]
+    last = lines[-1].strip()[-_LAST:]
+    if _announces(last, lines):
+        return True
+    if text.endswith("```") or _is_code(last, lines) or "|" in last:
+        return False
+    if last.endswith((",", "(", "[", "{", " -", "–", "—", "/", "&", "“", "«", "‘", "=")):
+        return not _SIGN_OFF.match(last.rstrip(","))
+    if _EMOJI.search(last) or _LINK_END.search(last):
+        return False
+    if _TERMINAL.search(last):
+        return False
+    return _mid_sentence(text, lines, last)
+
+
+def _open_fence(text: str) -> bool:
+    return len(re.findall(r"^[ \t]*```", text, re.MULTILINE)) % 2 == 1
+
+
+def _announces(last: str, lines: list[str]) -> bool:
+    if last.endswith((":", "：")):
+        return True
+    if _HEADING.match(last) and len(lines) > 1:
+        return True
+    if re.fullmatch(r"(?:[-*•]|\d{1,3}[.)])", last):
+        return len(lines) > 1
+    if re.fullmatch(r"\*\*[^*]{1,80}:\*\*", last):
+        return True
+    return bool(_ANNOUNCES.search(last[-240:]))
+
+
+def _is_code(last: str, lines: list[str]) -> bool:
+    if _CODE.search(last):
+        return True
+    return len(lines) > 1 and lines[-1].startswith(("    ", "\t")) and bool(_CODE.search(lines[-2]))
+
+
+def _words(line: str) -> list[str]:
+    return re.findall(r"[^\W_]+(?:['’.-][^\W_]+)*", line)
+
+
+def _mid_sentence(text: str, lines: list[str], last: str) -> bool:
+    """Whether prose without a full stop is unfinished."""
+    words = _words(last)
+    if not words or not _LATIN.search(last):
+        return False
+    if len(lines) > 1 and lines[-2].rstrip().endswith(":") and len(words) <= 8:
+        return False
+    if len(words[-1]) == 1 and words[-1].isupper():
+        return False  # A vitamin, a grade, an option: "Vitamin A".
+    final = words[-1].lower()
+    sentence_text = re.split(r"[.!?…][\"'”’)]*\s", last)[-1]
+    sentence = _words(sentence_text)
+    starts = words[-1].istitle() and len(sentence) == 1 and len(_words(text)) > 1
+    if final in _OPEN_WORDS and len(sentence) > 1 or final in _STARTERS and starts:
+        return True
+    if final in _WEAK_OPEN_WORDS and len(sentence) > 4:
+        return True
+    if _ITEM.match(lines[-1]):
+        return _unlike_its_list(lines)
+    if "=" in sentence_text or (_NUMBER_END.search(last) and len(sentence) <= 12):
+        return False
+    if _verse(lines) or _signature(lines, last) or _series(sentence_text):
+        return False
+    punctuated = bool(_SENTENCE_END.search(text[: -len(last)])) or len(sentence) < len(words)
+    if punctuated:
+        return len(sentence) >= 2 and not _title(sentence) or len(sentence) > 6
+    return len(sentence) >= 12 or (len(sentence) >= 8 and last[0].isupper() and words[-1].islower())
+
+
+def _unlike_its_list(lines: list[str]) -> bool:
+    """A last item without a full stop where every other item of some length has one."""
+    items = [line.strip() for line in lines[:-1] if _ITEM.match(line)]
+    ended = [item for item in items if item.endswith((".", "!", "?"))]
+    return len(items) >= 1 and len(ended) == len(items) and len(_words(lines[-1])) >= 2
+
+
+def _verse(lines: list[str]) -> bool:
+    """Several short lines, most of them without a full stop: verse, an address, a plain list."""
+    if len(lines) < 3:
+        return False
+    near = lines[-6:]
+    short = sum(len(_words(line)) <= 10 for line in near)
+    bare = sum(not line.rstrip().endswith((".", "!", "?")) for line in near)
+    return short == len(near) and 2 * bare > len(near)
+
+
+def _series(sentence: str) -> bool:
+    """Names or words one after another, between commas."""
+    items = re.split(r"[,;]", sentence)
+    return len(items) >= 4 and all(len(_words(item)) <= 3 for item in items)
+
+
+def _signature(lines: list[str], last: str) -> bool:
+    words = _words(last)
+    return len(lines) > 1 and len(words) <= 4 and (_title(words) or bool(_SIGN_OFF.match(last)))
+
+
+def _title(words: list[str]) -> bool:
+    return all(word[0].isupper() or word[0].isdigit() for word in words)

@@ -1,0 +1,178 @@
+"""A base model in this process, on transformers: the two verbs over batches that share prefixes.
+
+Requests are sorted into batches of equal prefix and similar length; the prefix is computed once and
+kept for the next batch. What happens inside a batch is in ``decode.py`` and ``scoring.py``.
+
+Tokenisation: the ids of ``prefix`` (with the model's own BOS, if it was trained with one), of
+``suffix`` and of a continuation are found separately, without other special tokens, and joined, so
+that a row has the same tokens whatever it is batched with.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from pipeline.engine.attention import Prefix
+from pipeline.engine.base import EngineSpec
+from pipeline.engine.checks import check_requests, check_scores
+from pipeline.engine.decode import Row, compute_prefix, decode
+from pipeline.engine.loading import Loaded, load
+from pipeline.engine.models import prepare
+from pipeline.engine.scoring import Item, groups, items, score_group
+from pipeline.errors import EngineError
+from pipeline.types import Completion, EngineInfo, GenRequest, Score, ScoreRequest
+
+_PREFIXES: Final = 8
+"""Prefixes kept: those of instructions, responses and two rubrics, with room to rotate."""
+_BATCH: Final = {"cpu": 96}
+_DEFAULT_BATCH: Final = 256
+_TEXTS: Final = 4096
+
+
+class HFEngine:
+    """A transformers model as an :class:`~pipeline.engine.base.Engine`."""
+
+    def __init__(
+        self, loaded: Loaded, *, name: str, digest: str, batch_size: int | None = None
+    ) -> None:
+        """An engine over a loaded model; ``batch_size`` is the longest internal batch, in rows."""
+        self._loaded: Loaded | None = loaded
+        kind = loaded.device.partition(":")[0]
+        self._batch_size = batch_size or _BATCH.get(kind, _DEFAULT_BATCH)
+        self._prefixes: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
+        self._encode = lru_cache(maxsize=_TEXTS)(lambda text: tuple(loaded.encode(text)))
+        self._info = EngineInfo(
+            kind="hf",
+            model=name,
+            digest=digest,
+            device=loaded.device,
+            dtype=loaded.dtype,
+            tokenizer=name,
+            context=loaded.context,
+            special_tokens=_special_tokens(loaded),
+            bos=None if loaded.bos is None else loaded.tokenizer.id_to_token(loaded.bos),
+        )
+
+    @classmethod
+    def open(cls, spec: EngineSpec, *, batch_size: int | None = None) -> "HFEngine":
+        """Find, convert if need be, load and check the model that ``spec`` names."""
+        checkpoint = prepare(spec)
+        loaded = load(checkpoint, spec)
+        return cls(loaded, name=checkpoint.name, digest=checkpoint.digest, batch_size=batch_size)
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the engine is."""
+        return self._info
+
+    def generate(self, requests: Sequence[GenRequest]) -> list[Completion]:
+        """One completion for each request, in order; ``token_ids`` hold no end token.
+
+        Raises:
+            EngineError: for parameters or lengths that cannot be honoured, before anything is
+                computed, and for logits that are not numbers.
+        """
+        import torch
+
+        loaded = self._open()
+        check_requests(requests, count=self._count, context=self._info.context - 1)
+        rows = [
+            Row(place, self._encode(request.suffix), request.sampling, request.seed)
+            for place, request in enumerate(requests)
+        ]
+        with torch.inference_mode():
+            for shared, batch in self._batches(rows, [request.prefix for request in requests]):
+                decode(loaded, self._prefix(shared), shared, batch)
+        return [_completion(row) for row in rows]
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[tuple[Score, ...]]:
+        """For each request, the log-probability of each continuation, in order."""
+        import torch
+
+        loaded = self._open()
+        check_scores(requests, count=self._count, context=self._info.context - 1)
+        found: list[dict[int, Score]] = [{} for _ in requests]
+        with torch.inference_mode():
+            for shared, rows in self._items(requests):
+                prefix = self._prefix(shared)
+                for group in groups(rows, vocabulary=loaded.vocabulary):
+                    for place, column, score in score_group(loaded, prefix, group):
+                        found[place][column] = score
+        return [tuple(scores[i] for i in sorted(scores)) for scores in found]
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, special tokens not added."""
+        return [len(self._encode(text)) for text in texts]
+
+    def close(self) -> None:
+        """Release the model and its memory."""
+        self._loaded = None
+        self._prefixes.clear()
+        if self._info.device.startswith("cuda"):
+            import torch
+
+            torch.cuda.empty_cache()
+
+    def _open(self) -> Loaded:
+        if self._loaded is None:
+            raise EngineError("the engine is closed; open it again")
+        return self._loaded
+
+    def _count(self, text: str) -> int:
+        return len(self._encode(text))
+
+    def _shared(self, prefix: str) -> tuple[int, ...]:
+        bos = self._open().bos
+        return (() if bos is None else (bos,)) + self._encode(prefix)
+
+    def _prefix(self, shared: tuple[int, ...]) -> Prefix:
+        if shared not in self._prefixes:
+            self._prefixes[shared] = compute_prefix(self._open(), shared)
+            if len(self._prefixes) > _PREFIXES:
+                self._prefixes.popitem(last=False)
+        self._prefixes.move_to_end(shared)
+        return self._prefixes[shared]
+
+    def _batches(
+        self, rows: Sequence[Row], prefixes: Sequence[str]
+    ) -> Iterator[tuple[tuple[int, ...], list[Row]]]:
+        """Rows of equal prefix, sorted by length and cut into batches.
+
+        A row without a suffix gives up the last token of its prefix: something must be read to
+        get logits.
+        """
+        by_prefix: dict[tuple[int, ...], list[Row]] = {}
+        for row, text in zip(rows, prefixes, strict=True):
+            shared = self._shared(text)
+            if not row.ids:
+                shared, row.ids = shared[:-1], shared[-1:]
+            by_prefix.setdefault(shared, []).append(row)
+        for shared, group in by_prefix.items():
+            group.sort(key=lambda row: (len(row.ids), row.place))
+            for first in range(0, len(group), self._batch_size):
+                yield shared, group[first : first + self._batch_size]
+
+    def _items(
+        self, requests: Sequence[ScoreRequest]
+    ) -> Iterable[tuple[tuple[int, ...], list[Item]]]:
+        by_prefix: dict[tuple[int, ...], list[Item]] = {}
+        for place, request in enumerate(requests):
+            shared, prompt = self._shared(request.prefix), self._encode(request.suffix)
+            if not prompt:
+                shared, prompt = shared[:-1], shared[-1:]
+            continuations = [self._encode(text) for text in request.continuations]
+            by_prefix.setdefault(shared, []).extend(items(place, prompt, continuations))
+        return by_prefix.items()
+
+
+def _special_tokens(loaded: Loaded) -> tuple[str, ...]:
+    added: dict[int, Any] = loaded.tokenizer.get_added_tokens_decoder()
+    return tuple(sorted({token.content for token in added.values() if token.special}))
+
+
+def _completion(row: Row) -> Completion:
+    ending = row.ending
+    assert ending is not None, "decoding ends every row"
+    ids = tuple(row.made[: ending.tokens])
+    return Completion(ending.text, ids, ending.finish_reason, ending.stop)

@@ -1,0 +1,239 @@
+"""One micro-batch, from prompts to judged samples.
+
+Instructions are written, parsed, compared with all that were seen and judged; only what is left
+is answered and paid for; answers are cleaned, checked by detectors and judged. Every sample comes
+back, also the dropped ones, with the first stage that dropped it. This file knows the order of
+the stages and nothing of how each decides.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pipeline.causes import cause
+from pipeline.clean import clean
+from pipeline.critics import CriticName, instruction_scores, pair_scores
+from pipeline.detectors import detect
+from pipeline.engine.base import Engine
+from pipeline.novelty import NoveltyIndex
+from pipeline.params import GenParams
+from pipeline.prompting import (
+    INSTRUCTION_STOP,
+    Prompt,
+    choose_examples,
+    instruction_prompts,
+    response_prompts,
+    topic_hints,
+)
+from pipeline.seeds import derive
+from pipeline.types import Completion, GenRequest, Sample, Sampling
+from prompts.library import Example
+
+SHORTEST_INSTRUCTION = 8
+"""Characters; the shortest English question worth a row, "Who am I?", has nine."""
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """A fixed list of examples with fixed seeds: the unit of generation and payment."""
+
+    stage: Literal["pilot", "scale"]
+    """Which part of the run it belongs to; pilots and scale never share a seed."""
+    round: int
+    """The round whose parameters it uses."""
+    number: int
+    """Place among the micro-batches of its round or of scale, from 0."""
+    first_index: int
+    """Draw-order index of its first instruction."""
+    rows: int
+    """Responses wanted; ``ceil(rows * oversample)`` instructions are drawn for them."""
+    seed: int
+    """The run's seed."""
+
+    @property
+    def place(self) -> tuple[str | int, ...]:
+        """Where its random choices are made."""
+        return (self.stage, self.round, self.number)
+
+    def row_seed(self, index: int, verb: str) -> int:
+        """Seed of one row's draw."""
+        return derive(self.seed, self.stage, self.round, index, verb)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What one micro-batch made."""
+
+    samples: tuple[Sample, ...]
+    """Every instruction drawn, in draw order."""
+    tokens: int
+    """Tokens generated, instructions and responses."""
+
+
+def drawn(rows: int, params: GenParams) -> int:
+    """Instructions drawn for ``rows`` responses."""
+    return math.ceil(rows * params.oversample)
+
+
+def run_micro_batch(
+    engine: Engine,
+    batch: MicroBatch,
+    params: GenParams,
+    *,
+    seen: NoveltyIndex,
+    pool: Sequence[Example] = (),
+    critics: Sequence[CriticName] = (),
+) -> BatchResult:
+    """Write, answer and judge one micro-batch.
+
+    Args:
+        engine: The base model.
+        batch: Which examples, with which seeds.
+        params: The setting; both critic margins are numbers by now.
+        seen: Instructions seen before; those of this batch are added.
+        pool: Accepted rows that prompts may show as examples.
+        critics: Pair critics to score with, beside the one that ``params`` names.
+
+    Raises:
+        EngineError: if the engine cannot do what was asked.
+    """
+    examples = choose_examples(params.fewshot, seed=batch.seed, place=batch.place, pool=pool)
+    written, tokens = _write(engine, batch, params, examples)
+    parsed = [_parse(sample, seen, examples) for sample in written]
+    judged = _judge_instructions(engine, parsed, params)
+    chosen = [s for s in judged if s.dropped is None][: batch.rows]
+    answered, more = _answer(engine, batch, params, examples, chosen)
+    named: list[CriticName] = sorted({params.critic.pair, *critics})
+    final = {s.index: s for s in _judge_pairs(engine, answered, params, named)}
+    samples = (final.get(s.index, s) for s in judged)
+    return BatchResult(tuple(replace(s, cause=cause(s)) for s in samples), tokens + more)
+
+
+def _write(
+    engine: Engine, batch: MicroBatch, params: GenParams, examples: Sequence[Example]
+) -> tuple[list[Sample], int]:
+    p, count = params.instruction, drawn(batch.rows, params)
+    sampling = Sampling(
+        p.temperature, p.max_new_tokens, p.top_p,
+        repetition_penalty=p.repetition_penalty, stop=INSTRUCTION_STOP,
+    )  # fmt: skip
+    hinted = params.topics == "hints"
+    hints = topic_hints(count, seed=batch.seed, place=batch.place) if hinted else [None] * count
+    prompts = instruction_prompts(examples, hints=hints)
+    indices = range(batch.first_index, batch.first_index + count)
+    done = _complete(engine, batch, prompts, sampling, indices=indices, verb="instruction")
+    samples = [
+        Sample(i, c.text, dropped="parser" if c.finish_reason == "length" else None)
+        for i, c in zip(indices, done, strict=True)
+    ]
+    return samples, sum(len(c.token_ids) for c in done)
+
+
+def _complete(
+    engine: Engine, batch: MicroBatch, prompts: Sequence[Prompt], sampling: Sampling,
+    *, indices: Sequence[int], verb: str,
+) -> list[Completion]:  # fmt: skip
+    return engine.generate(
+        [
+            GenRequest(p.prefix, p.suffix, sampling, batch.row_seed(i, verb))
+            for p, i in zip(prompts, indices, strict=True)
+        ]
+    )
+
+
+def parse_instruction(completion: str) -> str | None:
+    """The instruction in a completion, or None where there is none worth a row."""
+    text = " ".join(completion.split())
+    starts_scaffold = text.lower().startswith(("instruction:", "response:", "topic:"))
+    if len(text) < SHORTEST_INSTRUCTION or starts_scaffold:
+        return None
+    return text
+
+
+def _parse(sample: Sample, seen: NoveltyIndex, examples: Sequence[Example]) -> Sample:
+    """An instruction cut by the token cap is lost; one that copies an example is no novelty."""
+    if sample.dropped:
+        return sample
+    text = parse_instruction(sample.instruction_raw)
+    if text is None:
+        return replace(sample, dropped="parser")
+    shown = NoveltyIndex(e.instruction for e in examples)
+    novel = shown.add(text) and seen.add(text)
+    return replace(sample, instruction=text, dropped=None if novel else "duplicate")
+
+
+def _judge_instructions(
+    engine: Engine, samples: Sequence[Sample], params: GenParams
+) -> list[Sample]:
+    margin = params.critic.instruction_margin
+    assert margin is not None, "margins are set before the first row"
+    judged = [s for s in samples if s.dropped is None]
+    scores = instruction_scores(engine, [s.instruction for s in judged]) if judged else []
+    by_index = {s.index: score for s, score in zip(judged, scores, strict=True)}
+    return [_with_score(s, by_index.get(s.index), margin) for s in samples]
+
+
+def _with_score(sample: Sample, score: float | None, margin: float) -> Sample:
+    if score is None:
+        return sample
+    dropped = None if score > margin else "instruction_critic"
+    return replace(sample, instruction_score=score, dropped=dropped)
+
+
+def _answer(
+    engine: Engine, batch: MicroBatch, params: GenParams,
+    examples: Sequence[Example], samples: Sequence[Sample],
+) -> tuple[list[Sample], int]:  # fmt: skip
+    if not samples:
+        return [], 0
+    p = params.response
+    sampling = Sampling(
+        p.temperature, p.max_new_tokens, p.top_p,
+        repetition_penalty=p.repetition_penalty, stop=p.stop,
+    )  # fmt: skip
+    prompts = response_prompts(examples, [s.instruction for s in samples])
+    indices = [s.index for s in samples]
+    done = _complete(engine, batch, prompts, sampling, indices=indices, verb="response")
+    texts = [
+        clean(c.text, stop=p.stop, instruction=s.instruction)
+        for c, s in zip(done, samples, strict=True)
+    ]
+    counts = engine.count_tokens(texts)
+    answered = [
+        replace(
+            s, raw=c.text, clean=text, clean_tokens=n,
+            finish_reason=c.finish_reason, stop=c.stop, token_ids=c.token_ids,
+        )
+        for s, c, text, n in zip(samples, done, texts, counts, strict=True)
+    ]  # fmt: skip
+    flagged = [replace(s, flags=detect(s, stop=p.stop)) for s in answered]
+    return flagged, sum(len(c.token_ids) for c in done)
+
+
+def _judge_pairs(
+    engine: Engine, samples: Sequence[Sample], params: GenParams, critics: Sequence[CriticName]
+) -> list[Sample]:
+    """Every response with text is scored, flagged ones too: acceptance is the critic's alone."""
+    margin = params.critic.pair_margin
+    assert margin is not None, "margins are set before the first row"
+    judged = [s for s in samples if s.clean]
+    pairs = [(s.instruction, s.clean or "") for s in judged]
+    scores: dict[int, dict[str, float]] = {s.index: {} for s in samples}
+    for critic in critics if judged else ():
+        for sample, score in zip(judged, pair_scores(engine, pairs, critic), strict=True):
+            scores[sample.index][critic] = score
+    return [
+        replace(
+            s,
+            pair_scores=scores[s.index],
+            dropped=_dropped(s, scores[s.index].get(params.critic.pair), margin),
+        )
+        for s in samples
+    ]
+
+
+def _dropped(sample: Sample, score: float | None, margin: float) -> str | None:
+    if sample.flags:
+        return "detector"
+    return None if score is not None and score > margin else "pair_critic"

@@ -1,0 +1,116 @@
+"""Margins: how high a critic must score a row to accept it, set from its scores on controls.
+
+Which controls is decided in ``controls.py``, what scores mean in ``critics.py``. The one idea: a
+margin exists only where the upper 95 % limit of what it falsely accepts stays below a maximum;
+elsewhere the critic's acceptance is uncertified.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.controls import upper_limit
+from pipeline.types import Certificate
+
+_BOUND = 20.0
+"""Margins are tuned within this many nats of 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """A margin, and what the critic does with controls at it."""
+
+    margin: float | None
+    """A row is accepted when its score exceeds it, in nats; None where it could not be set."""
+    false_accept: float | None
+    """Share of bad controls accepted."""
+    false_accept_high: float | None
+    """Its upper 95 % limit."""
+    true_accept: float | None
+    """Share of good controls accepted."""
+    auc: float | None
+    """Area under the ROC curve over the same controls."""
+    good: int
+    """Good controls scored."""
+    bad: int
+    """Bad controls scored."""
+    reason: str
+    """Why, in one phrase."""
+
+    def certificate(self, name: str) -> Certificate:
+        """What the critic showed, as the certificate of the metric ``name``."""
+        spared = None if self.false_accept is None else 1 - self.false_accept
+        return Certificate(
+            name, self.true_accept, spared, self.good, self.bad,
+            self.margin is not None, self.reason,
+        )  # fmt: skip
+
+
+def auc(good: Sequence[float], bad: Sequence[float]) -> float | None:
+    """Probability that a good control scores above a bad one, ties counted half.
+
+    None without controls (Mann & Whitney 1947).
+    """
+    if not good or not bad:
+        return None
+    ranked = sorted(bad)
+    wins = sum(bisect_left(ranked, g) + bisect_right(ranked, g) for g in good)
+    return wins / (2 * len(good) * len(bad))
+
+
+def set_margin(good: Sequence[float], bad: Sequence[float], *, max_false_accept: float) -> Margin:
+    """The margin that parts good and bad best among those that accept few enough bad ones.
+
+    Args:
+        good: Scores of good controls.
+        bad: Scores of bad controls.
+        max_false_accept: What the upper 95 % limit of false accepts must stay below.
+    """
+    area = auc(good, bad)
+    if area is None:
+        return _none(good, bad, area, "no controls")
+    admissible = [
+        m for m in _candidates(good, bad)
+        if abs(m) <= _BOUND and upper_limit(_above(bad, m), len(bad)) < max_false_accept
+    ]  # fmt: skip
+    if not admissible:
+        return _none(good, bad, area, f"{len(bad)} bad controls cannot show so few false accepts")
+    best = max(admissible, key=lambda m: (_gain(good, bad, m), -abs(m)))
+    return check_margin(best, good, bad, max_false_accept=max_false_accept)
+
+
+def check_margin(
+    margin: float, good: Sequence[float], bad: Sequence[float], *, max_false_accept: float
+) -> Margin:
+    """What a given margin does with controls; without a margin if it accepts too many bad ones."""
+    area = auc(good, bad)
+    if area is None:
+        return _none(good, bad, area, "no controls")
+    accepted, wrongly = _above(good, margin), _above(bad, margin)
+    high = upper_limit(wrongly, len(bad))
+    shares = (wrongly / len(bad), high, accepted / len(good))
+    found = (
+        f"accepts {wrongly} of {len(bad)} bad controls (at most {high:.1%}; {max_false_accept:.0%} "
+        f"allowed) and {accepted} of {len(good)} good ones"
+    )
+    useful = accepted / len(good) > wrongly / len(bad) and high < max_false_accept
+    return Margin(margin if useful else None, *shares, area, len(good), len(bad), found)
+
+
+def _none(good: Sequence[float], bad: Sequence[float], area: float | None, reason: str) -> Margin:
+    return Margin(None, None, None, None, area, len(good), len(bad), reason)
+
+
+def _candidates(good: Sequence[float], bad: Sequence[float]) -> list[float]:
+    """Half-way between neighbouring scores, and just above the highest."""
+    scores = sorted({*good, *bad})
+    return [(a + b) / 2 for a, b in zip(scores, scores[1:], strict=False)] + [scores[-1]]
+
+
+def _above(scores: Sequence[float], margin: float) -> int:
+    return sum(score > margin for score in scores)
+
+
+def _gain(good: Sequence[float], bad: Sequence[float], margin: float) -> float:
+    """Youden's index: true accepts less false accepts."""
+    return _above(good, margin) / len(good) - _above(bad, margin) / len(bad)

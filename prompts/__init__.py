@@ -1,0 +1,1 @@
+"""Prompt templates, few-shot examples and controls, found by name and rendered strictly."""

@@ -1,0 +1,37 @@
+"""What every test shares: no network, no reviewer's key, and a configuration that runs fast."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Only loopback and Unix sockets can be reached."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and address[0] not in LOOPBACK:
+            raise AssertionError(f"a test tried to reach {address!r}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    for name in ("OPENAI_API_KEY", "ENGINE_API_KEY", "LANGSMITH_TRACING", "LANGCHAIN_TRACING_V2"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+
+
+@pytest.fixture
+def scripted_yaml(tmp_path: Path) -> Path:
+    """A configuration of the scripted engine, small enough for a test."""
+    path = tmp_path / "budget.yaml"
+    path.write_text(
+        "engine: {kind: scripted}\nscale: {examples: 120, micro_batch: 32, shard_rows: 50}\n",
+        encoding="utf-8",
+    )
+    return path

@@ -1,0 +1,52 @@
+"""Calibration: margins from controls, certificates for margins that somebody chose."""
+
+import pytest
+
+from pipeline.calibrate import Calibration, Scores, calibrate
+from pipeline.engine.scripted import ScriptedEngine
+from pipeline.params import GenParams
+
+PARTED = Scores(tuple(1 + i / 100 for i in range(60)), tuple(-1 - i / 100 for i in range(60)))
+MIXED = Scores(tuple(i / 30 for i in range(60)), tuple(i / 30 for i in range(60)))
+
+
+def made(instruction: Scores = PARTED, lift: Scores = PARTED) -> Calibration:
+    return Calibration(instruction, {"lift": lift, "label": MIXED}, 0.2)
+
+
+def test_margins_left_open_are_filled_in_and_certified() -> None:
+    params = made().apply(GenParams())
+    assert params.critic.instruction_margin == pytest.approx(0.0)
+    assert params.critic.pair_margin == pytest.approx(0.0)
+    found = made().certificates(params.critic)
+    assert found["pair_acceptance"].certified and found["instruction_acceptance"].certified
+
+
+def test_a_critic_that_cannot_tell_is_not_certified() -> None:
+    params = made(lift=MIXED).apply(GenParams())
+    assert not made(lift=MIXED).certificates(params.critic)["pair_acceptance"].certified
+
+
+def test_a_margin_that_somebody_chose_is_kept_and_judged() -> None:
+    params = GenParams().replace({"critic.pair_margin": -5.0})
+    assert made().apply(params).critic.pair_margin == -5.0
+    certificate = made().certificates(made().apply(params).critic)["pair_acceptance"]
+    assert not certificate.certified and certificate.specificity == 0.0
+
+
+def test_floors_are_of_certified_critics_only() -> None:
+    assert set(made().floors(GenParams().critic)) == {
+        "critic.instruction_margin", "critic.pair_margin",
+    }  # fmt: skip
+    assert set(made(lift=MIXED).floors(GenParams().critic)) == {"critic.instruction_margin"}
+
+
+def test_it_survives_json() -> None:
+    assert Calibration.from_json(made().to_json()) == made()
+
+
+def test_the_scripted_model_can_be_calibrated() -> None:
+    found = calibrate(ScriptedEngine(), max_false_accept=0.2)
+    certificates = found.certificates(found.apply(GenParams()).critic)
+    assert all(c.certified for c in certificates.values())
+    assert "pair lift" in found.describe()

@@ -1,0 +1,143 @@
+"""Detectors on cases that are not among their controls, and on what hand-run pilots got wrong."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.clean import clean
+from pipeline.detectors import DETECTORS, detect
+from pipeline.types import Sample
+from tests.detector_cases import BAD, GOOD
+
+STOPS = ("\nInstruction", "\nQ:", "\n###", "\nUser:", "\nResponse:")
+
+
+def sample(raw, instruction="", reason="eos", stop=(), fired=None):
+    text = clean(raw, stop=stop)
+    return Sample(
+        0, instruction, instruction, raw=raw, clean=text, finish_reason=reason, stop=fired
+    )
+
+
+@pytest.mark.parametrize(("instruction", "response"), GOOD, ids=[i[:40] for i, _ in GOOD])
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+def test_good_answers_are_left_alone(instruction, response, known):
+    one = sample(f" {response}", instruction if known else "")
+    assert one.clean == response
+    assert detect(one) == ()
+
+
+@pytest.mark.parametrize(("flag", "instruction", "raw", "reason"), BAD)
+def test_faults_are_flagged(flag, instruction, raw, reason):
+    assert flag in detect(sample(raw, instruction, reason))
+
+
+def test_length_is_no_runaway():
+    """A hand-run pilot's first detector called these runaways."""
+    ecosystem = (
+        "An ecosystem is a community of living organisms, such as plants, animals and microbes, "
+        "in conjunction with the non-living components of their environment, such as air, water "
+        "and mineral soil, which interact as a system and are linked together through nutrient "
+        "cycles and flows of energy."
+    )
+    habitat = " ".join(
+        f"Sentence {word} says one more thing about where animals live."
+        for word in ("one", "two", "three", "four", "five", "six", "seven", "eight")
+    )
+    assert len(ecosystem) > 270 and len(habitat) > 450
+    assert detect(sample(ecosystem)) == detect(sample(habitat)) == ()
+    assert detect(sample(" ".join([ecosystem, habitat]))) == ()
+
+
+def test_hash_marks_that_leaked_into_a_third_of_the_rows_are_seen():
+    leaked = Sample(0, "", raw="Paris.###", clean="Paris.###", finish_reason="eos")
+    assert detect(leaked, stop=("###END###",)) == ("delimiter_leak",)
+    assert clean("The capital of France is Paris.###", stop=("\n###",)).endswith("Paris.")
+
+
+@pytest.mark.parametrize("part", ["###END###", "###END", "###", "##", "<|im_end|>", "\nInstr"])
+def test_a_delimiter_or_the_beginning_of_one_at_the_end_leaks(part):
+    text = f"Paris is the capital.{part}"
+    left = Sample(0, "", raw=text, clean=text, finish_reason="eos")
+    assert "delimiter_leak" in detect(left, stop=("###END###",))
+
+
+def test_runaway_looks_at_what_the_cleaner_has_not_touched():
+    one = sample(" Paris.\n\nInstruction: Name a fruit.\nResponse: Apple.")
+    assert one.clean == "Paris."
+    assert detect(one) == ("runaway",)
+    assert detect(replace(one, raw=one.clean)) == ()
+
+
+def test_a_capped_row_is_not_also_truncated():
+    assert detect(sample(" Plants need light and", reason="length")) == ("token_limit",)
+    assert detect(sample(" Plants need light and")) == ("truncated",)
+
+
+def test_a_row_without_finish_reason_is_judged_by_its_text():
+    assert detect(sample(" Plants need light and", reason=None)) == ("truncated",)
+
+
+def test_an_unanswered_sample_has_no_flags():
+    assert detect(Sample(0, "Name a fruit.", "Name a fruit.")) == ()
+
+
+def test_an_answers_stop_string_after_a_second_paragraph_tells_of_another_task():
+    raw = " She was a chemist.\n\nCommentary: Describe two techniques of washing."
+    assert detect(sample(raw, fired="\nResponse:", reason="stop")) == ("runaway",)
+    assert detect(sample(raw, fired="\nInstruction", reason="stop")) == ()
+    assert detect(sample(" She was a chemist.", fired="\nResponse:", reason="stop")) == ()
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_a_stop_string_left_in_raw_text_is_a_runaway(stop):
+    one = sample(f" Paris.{stop} Name it.", stop=(stop,))
+    assert one.clean == "Paris."
+    assert "runaway" in detect(one, stop=(stop,))
+
+
+def test_every_detector_names_its_text_its_reason_and_its_source():
+    assert list(DETECTORS) == [
+        "runaway", "repetition", "token_limit", "truncated", "delimiter_leak", "empty",
+    ]  # fmt: skip
+    assert all(d.reason and d.source and d.name == name for name, d in DETECTORS.items())
+
+
+HOSTILE = {
+    "a": "a", "spaces": " ", "newlines": "\n", "hashes": "#", "words": "the cat sat on a mat ",
+    "roles": "Instruction:\n", "keys": "Name: x\nUser: y\n", "tags": "<p </p>", "digits": "12",
+    "fences": "```\n", "dots": "a.b", "brackets": "[INST", "quotes": '"', "items": "ab,",
+    "blanks": " \n\t", "here": "here is ", "colons": ":\nUser: a\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_text_takes_linear_time(unit):
+    """400,000 characters; quadratic work on them would take minutes."""
+    raw = unit * (400_000 // len(unit))
+    started = time.process_time()
+    one = Sample(0, "", "Write a poem about it, please.", raw=raw, clean=raw, finish_reason="eos")
+    clean(raw, stop=STOPS)
+    detect(one, stop=STOPS)
+    assert time.process_time() - started < 12
+
+
+REAL = [
+    json.loads(line)
+    for line in (Path(__file__).parent / "real_responses.jsonl")
+    .read_text(encoding="utf-8")
+    .splitlines()
+]
+"""Responses of the embedded base model on six scaffolds, with and without stop strings; what is
+expected of each was read and judged by a person."""
+
+
+@pytest.mark.parametrize("row", REAL, ids=lambda r: f"{r['scaffold']}: {r['instruction'][:30]}")
+def test_real_responses_of_a_base_model(row):
+    stop = (*STOPS, "\nInput:", "\nTask") if row["stops"] else ()
+    one = sample(row["raw"], row["instruction"], row["finish_reason"], stop, row["stop"])
+    assert one.clean == row["clean"]
+    assert list(detect(one, stop=stop)) == row["flags"]

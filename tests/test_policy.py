@@ -1,0 +1,80 @@
+"""Every stopping and routing rule, as a table."""
+
+import pytest
+
+from agent.policy import EXIT_CODES, Limits, RoundFacts, Step, after_review, next_step
+from pipeline.types import Metric, Verdict
+
+LIMITS = Limits(max_rounds=3, max_rows=500, fail_rows=48)
+
+
+def metric(
+    name: str, verdict: Verdict | None, *, value: float | None = 0.01, reason: str = ""
+) -> Metric:
+    return Metric(name, value, 1, 100, 0.0, 0.1, "< 0.05", verdict, reason)
+
+
+PASS, FAIL = metric("runaway", "PASS"), metric("empty", "FAIL")
+OPEN = metric("truncated", "INSUFFICIENT")
+UNMEASURED = metric("token_limit", "INSUFFICIENT", value=None)
+UNCERTIFIED = metric("truncated", "INSUFFICIENT", reason="uncertified: 3 of 9 caught")
+SHOWN = metric("median_tokens", None)
+SHORT = metric("yield", "INSUFFICIENT", value=900.0)
+BARREN = metric("yield", "FAIL", value=90.0)
+
+TABLE: dict[str, tuple[tuple[Metric, ...], dict[str, object], Step]] = {
+    "all pass": ((PASS, SHOWN), {}, Step.APPROVE),
+    "no gate at all never passes": ((SHOWN,), {}, Step.REVIEW),
+    "one is open": ((PASS, OPEN), {}, Step.CONTINUE),
+    "open at the maximum": ((PASS, OPEN), {"rows": 500}, Step.REVIEW),
+    "open at the maximum of the last round": (
+        (PASS, OPEN), {"rows": 500, "round": 3}, Step.STOP_ROUNDS,
+    ),
+    "a failure": ((PASS, FAIL), {}, Step.REVIEW),
+    "a failure too early": ((PASS, FAIL), {"rows": 47}, Step.CONTINUE),
+    "a failure in the last round": ((FAIL,), {"round": 3}, Step.STOP_ROUNDS),
+    "the smoke test fails": ((PASS,), {"audit_passed": False}, Step.REVIEW),
+    "unmeasured never passes nor buys rows": ((PASS, UNMEASURED), {}, Step.REVIEW),
+    "uncertified never passes nor buys rows": ((PASS, UNCERTIFIED), {}, Step.REVIEW),
+    "unmeasured beside an open one": ((UNMEASURED, OPEN), {}, Step.CONTINUE),
+    "a yield that may fall short is a person's to accept": ((PASS, SHORT), {}, Step.APPROVE),
+    "a yield out of reach": ((PASS, BARREN), {}, Step.REVIEW),
+    "a short yield beside an open gate": ((OPEN, SHORT), {}, Step.CONTINUE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("metrics", "changed", "step"), TABLE.values(), ids=TABLE)
+def test_next_step(metrics: tuple[Metric, ...], changed: dict[str, object], step: Step) -> None:
+    facts = {
+        "round": 1, "micro_batches": 2, "rows": 100, "metrics": metrics,
+        "audit_passed": True, "audit_found": "",
+    }  # fmt: skip
+    decision = next_step(RoundFacts(**(facts | changed)), LIMITS)  # type: ignore[arg-type]
+    assert decision.step is step
+    assert decision.reason
+
+
+def test_a_reason_has_the_figures_that_decided() -> None:
+    facts = RoundFacts(1, 2, 100, (PASS, FAIL), True, "")
+    assert "empty 1.0% of 100 (wanted < 0.05): fail" in next_step(facts, LIMITS).reason
+
+
+@pytest.mark.parametrize(
+    ("stop", "applied", "step"),
+    [
+        (False, 2, Step.CONTINUE),
+        (False, 0, Step.STOP_NO_CHANGE),
+        (True, 0, Step.STOP_REVIEWER),
+        (True, 2, Step.STOP_REVIEWER),
+    ],
+)
+def test_after_review(stop: bool, applied: int, step: Step) -> None:
+    assert after_review(round_=1, stop=stop, applied=applied, diagnosis="x").step is step
+
+
+def test_every_ending_has_an_exit_code_of_its_own() -> None:
+    endings = {s for s in Step if s.value.startswith(("STOP", "DONE"))}
+    assert set(EXIT_CODES) == endings
+    stops = [code for step, code in EXIT_CODES.items() if step.value.startswith("STOP")]
+    assert len(set(stops)) == len(stops)
+    assert not {0, 1, 2, 3, 9} & set(stops)

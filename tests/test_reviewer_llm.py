@@ -1,0 +1,333 @@
+"""agent/reviewers/llm.py against a scripted server: every ending is bounded, booked and kept."""
+
+import json
+import re
+import time
+from typing import Any
+
+import pytest
+from builders import story
+from fake_server import FakeServer, Play, chat, refusal, serving
+
+from agent.config import ModelPrice, PricesSection, ReviewerSection
+from agent.errors import ConfigError, ReviewerError
+from agent.reviewers import ReviewFailed, choose_reviewer
+from agent.reviewers.base import ReviewerAnswer
+from agent.reviewers.llm import MAX_REQUESTS, LlmReviewer
+
+REPORT = "# Learnings report\n\nrunaway 22/28\n"
+PRICES = PricesSection(
+    reviewers={"m": ModelPrice(input_usd_per_million=1.0, output_usd_per_million=10.0)}
+)
+GOOD: dict[str, Any] = {
+    "diagnosis": "responses run on",
+    "changes": [{"parameter": "response.stop", "value": ["\nInstruction"], "reason": "ends them"}],
+    "predictions": [{"metric": "runaway", "low": 0, "high": 0.03, "probability": 0.8}],
+    "distrusted_metrics": [],
+    "confidence": 0.7,
+    "stop": False,
+}
+ANSWER = json.dumps(GOOD)
+USAGE_USD = 100 * 1e-6 + 50 * 10e-6
+
+
+class Trial:
+    """One review against a server, with everything that came of it."""
+
+    def __init__(self, *plays: Play, timeout: float = 20.0, **section: Any):
+        self.kept: list[str] = []
+        self.slept: list[float] = []
+        self.answer: ReviewerAnswer | None = None
+        self.error: ReviewFailed | None = None
+        with serving(plays) as server:
+            self.server: FakeServer = server
+            values = {"kind": "llm", "model": "m", "base_url": server.url, **section}
+            reviewer = LlmReviewer(
+                ReviewerSection.model_validate({**values, "timeout_seconds": timeout}),
+                prices=PRICES,
+                api_key="canary-key-123",
+                sleep=self.slept.append,
+            )
+            self.worst = reviewer.worst_case_usd(REPORT)
+            start = time.monotonic()
+            try:
+                self.answer = reviewer.review(REPORT, story()[:1], keep=self.kept.append)
+            except ReviewFailed as error:
+                self.error = error
+            self.seconds = time.monotonic() - start
+
+    @property
+    def cost(self) -> float:
+        result = self.answer or self.error
+        assert result is not None
+        return result.cost_usd
+
+    @property
+    def in_full(self) -> float:
+        """The price of one request of which nothing is known."""
+        return self.worst / MAX_REQUESTS
+
+    def check(self) -> None:
+        """What holds for every ending."""
+        result = self.answer or self.error
+        assert result is not None
+        assert result.requests == len(self.server.requests) <= MAX_REQUESTS
+        assert 0 <= self.cost <= self.worst
+        assert "canary" not in str(self.error) + "".join(self.kept)
+
+
+def test_a_good_answer_is_kept_booked_and_parsed():
+    trial = Trial(chat(ANSWER))
+    trial.check()
+    assert trial.answer is not None
+    assert trial.answer.review.changes[0].parameter == "response.stop"
+    assert trial.answer.raw == ANSWER and trial.kept == [ANSWER]
+    assert trial.cost == pytest.approx(USAGE_USD)
+    sent = trial.server.requests[0]
+    assert sent["response_format"]["json_schema"]["strict"] is True
+    assert sent["messages"][-1] == {"role": "user", "content": REPORT}
+    assert sent["max_tokens"] == 4096
+    assert trial.server.headers[0]["authorization"] == "Bearer canary-key-123"
+
+
+ONCE = [
+    ("unauthorised", refusal(401, "bad key canary-key-123"), 1, "nothing", "check the key"),
+    ("forbidden", refusal(403), 1, "nothing", "what the key"),
+    ("no such model", refusal(404), 1, "nothing", "check reviewer.model"),
+    ("bad request", refusal(400, "context too long"), 1, "nothing", "context too long"),
+    ("redirect", Play(b"", 302, {"location": "http://127.0.0.1:1/"}), 1, "full", "302"),
+    ("rate limited", refusal(429), 4, "nothing", "status 429"),
+    ("request timeout", refusal(408), 4, "full", "status 408"),
+    ("server error", refusal(500), 4, "full", "status 500"),
+    ("overloaded", refusal(529), 4, "full", "status 529"),
+    ("reset", Play(reset=True), 4, "full", "after 4 request"),
+    ("hung up", Play(b"{", headers={"Content-Length": "9", "Connection": "close"}), 4, "full", "4"),
+    ("silent", Play(headers={"Content-Length": "0"}), 1, "full", "no chat completion"),
+    ("not JSON", Play(b"<html>"), 1, "full", "no chat completion"),
+    ("JSON, not a completion", Play(b'{"error": "x"}'), 1, "full", "no choices"),
+    ("no choices", Play(b'{"choices": []}'), 1, "full", "no choices"),
+    ("deep", Play(b"[" * 100_000), 1, "full", "nested"),
+    ("not text", Play(b"\xff\xfe\x00"), 1, "full", "no chat completion"),
+    ("huge", Play(b"x" * 65_536, repeat=64), 1, "full", "more than 1,048,576"),
+    ("compressed", Play(b"x", headers={"Content-Encoding": "gzip"}), 1, "full", "compressed"),
+]
+
+
+@pytest.mark.parametrize(
+    ("play", "requests", "charge", "message"), [c[1:] for c in ONCE], ids=[c[0] for c in ONCE]
+)
+def test_a_fault_that_stays_ends_in_a_hold(play, requests, charge, message):
+    trial = Trial(play)
+    trial.check()
+    assert trial.error is not None and trial.error.requests == requests
+    assert message in str(trial.error)
+    assert isinstance(trial.error, ReviewerError) and trial.error.exit_code == 9
+    lowest = 0.5 * trial.in_full * requests if charge == "full" else 0.0
+    assert lowest <= trial.cost <= (trial.worst if charge == "full" else 0.0)
+    assert len(trial.slept) == requests - 1
+
+
+UNUSABLE = [
+    ("prose", chat("I think you should try stop strings.")),
+    ("truncated", chat(ANSWER[:60], finish="length")),
+    ("whole, but cut", chat(ANSWER, finish="length")),
+    ("refusal", chat(None, refusal="I cannot help with that.")),
+    ("empty", chat("")),
+    ("blank", chat(" \n")),
+    ("filtered", chat(ANSWER, finish="content_filter")),
+    ("extra key", chat(json.dumps({**GOOD, "model": "gpt-99"}))),
+    ("true for 1", chat(json.dumps({**GOOD, "confidence": True}))),
+    ("NaN", chat(ANSWER.replace("0.7", "NaN"))),
+    ("thinks on", chat("<think> hm, " + ANSWER)),
+]
+
+
+@pytest.mark.parametrize("play", [u[1] for u in UNUSABLE], ids=[u[0] for u in UNUSABLE])
+def test_an_unusable_answer_is_asked_for_once_more(play):
+    trial = Trial(play, chat(ANSWER))
+    trial.check()
+    assert trial.answer is not None and trial.answer.requests == 2
+    assert len(trial.kept) == 2 and trial.kept[1] == ANSWER
+    assert trial.cost == pytest.approx(2 * USAGE_USD)
+    roles = [m["role"] for m in trial.server.requests[1]["messages"]]
+    assert roles == ["system", "user", "assistant", "user"]
+    assert "cannot be used" in trial.server.requests[1]["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize("play", [u[1] for u in UNUSABLE], ids=[u[0] for u in UNUSABLE])
+def test_an_answer_that_stays_unusable_holds_with_everything_kept(play):
+    trial = Trial(play)
+    trial.check()
+    assert trial.error is not None and trial.error.requests == 2
+    assert trial.error.raw == trial.kept[-1] and len(trial.kept) == 2
+    assert trial.cost == pytest.approx(2 * USAGE_USD)
+
+
+def test_a_closed_thought_and_a_code_fence_are_taken_off():
+    trial = Trial(chat(f"<think>\nLet me see {{.\n</think>\n\n```json\n{ANSWER}\n```\n"))
+    assert trial.answer is not None and trial.answer.requests == 1
+
+
+LADDER = [
+    ("schema unknown", [refusal(400, "response_format json_schema is not supported")], 1),
+    ("format unknown", [refusal(400, "unknown field response_format")] * 2, 2),
+    ("unprocessable", [refusal(422, "response_format: invalid")], 1),
+]
+
+
+@pytest.mark.parametrize(("plays", "rung"), [c[1:] for c in LADDER], ids=[c[0] for c in LADDER])
+def test_the_ladder_steps_down_where_the_server_refuses_a_format(plays, rung):
+    trial = Trial(*plays, chat(ANSWER))
+    trial.check()
+    assert trial.answer is not None and trial.cost == pytest.approx(USAGE_USD)
+    last = trial.server.requests[-1]
+    expected = [{"type": "json_object"}, None][rung - 1]
+    assert last.get("response_format") == expected
+    assert '"additionalProperties": false' in last["messages"][0]["content"]
+
+
+def test_four_requests_in_all_over_ladder_retry_and_correction():
+    plays = [refusal(400, "json_schema"), refusal(503), chat("no"), chat("no"), chat(ANSWER)]
+    trial = Trial(*plays)
+    trial.check()
+    assert trial.error is not None and trial.error.requests == 4
+    # A correction that only just fits does not start a further retry.
+    assert len(trial.kept) == 2
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("7", 7.0), ("0", 0.0), ("soon", None), ("-3", None)]
+)
+def test_retry_after_is_honoured_where_it_makes_sense(header, seconds):
+    trial = Trial(refusal(429, retry_after=header), chat(ANSWER))
+    assert trial.answer is not None and trial.answer.requests == 2
+    assert trial.slept == [pytest.approx(seconds if seconds is not None else 0.5)]
+    assert trial.cost == pytest.approx(USAGE_USD)
+
+
+def test_a_retry_after_beyond_the_deadline_ends_at_once():
+    trial = Trial(refusal(429, retry_after="3600"))
+    assert trial.error is not None and trial.error.requests == 1 and trial.slept == []
+    assert "asked to wait 3600 s" in str(trial.error)
+
+
+def test_a_retry_after_date_counts_from_now():
+    trial = Trial(refusal(503, retry_after="Wed, 21 Oct 2015 07:28:00 GMT"), chat(ANSWER))
+    assert trial.slept == [0.0] and trial.answer is not None
+
+
+def test_a_server_error_that_passes_is_charged_in_full_and_retried():
+    trial = Trial(refusal(500), chat(ANSWER))
+    trial.check()
+    assert trial.answer is not None and trial.answer.requests == 2
+    assert USAGE_USD < trial.cost <= trial.in_full + USAGE_USD
+
+
+def test_an_address_where_nobody_listens_costs_nothing():
+    with serving([]) as server:
+        url = server.url
+    section = ReviewerSection(kind="llm", model="m", base_url=url, timeout_seconds=20)
+    reviewer = LlmReviewer(section, prices=PRICES, api_key="k", sleep=lambda seconds: None)
+    with pytest.raises(ReviewFailed, match="ConnectError") as caught:
+        reviewer.review(REPORT, story()[:1])
+    assert caught.value.cost_usd == 0.0 and caught.value.requests == MAX_REQUESTS
+
+
+SLOW = [
+    ("no first byte", Play(wait=30.0)),
+    ("body drips", Play(b" " * 1000, drip=0.02)),
+    ("headers drip", Play(b"{}", drip=0.02, drip_headers=True, headers={"X": "y" * 1000})),
+]
+
+
+@pytest.mark.parametrize("play", [s[1] for s in SLOW], ids=[s[0] for s in SLOW])
+def test_the_deadline_is_total_and_what_is_unknown_is_charged(play):
+    trial = Trial(play, timeout=1.0)
+    trial.check()
+    assert trial.error is not None and trial.error.requests == 1
+    assert trial.seconds < 3.0
+    assert 0.5 * trial.in_full < trial.cost
+
+
+USAGES = [
+    ("none", None),
+    ("null", {}),
+    ("strings", {"prompt_tokens": "100", "completion_tokens": "50"}),
+    ("true", {"prompt_tokens": True, "completion_tokens": True}),
+    ("negative", {"prompt_tokens": -5, "completion_tokens": 50}),
+    ("nothing read", {"prompt_tokens": 0, "completion_tokens": 50}),
+    ("nothing written", {"prompt_tokens": 100, "completion_tokens": 0}),
+    ("absurd", {"prompt_tokens": 10**12, "completion_tokens": 50}),
+    ("above the cap", {"prompt_tokens": 100, "completion_tokens": 4097}),
+    ("fractions", {"prompt_tokens": 1.5, "completion_tokens": 2.5}),
+]
+
+
+@pytest.mark.parametrize("usage", [u[1] for u in USAGES], ids=[u[0] for u in USAGES])
+def test_usage_that_cannot_be_true_is_charged_in_full(usage):
+    trial = Trial(chat(ANSWER, usage=usage))
+    trial.check()
+    assert trial.answer is not None
+    assert 0.5 * trial.in_full < trial.cost <= trial.in_full
+
+
+def test_the_worst_case_covers_every_request_with_a_correction():
+    long = chat("\x1b" * 60_000, usage=None)
+    trial = Trial(refusal(500), refusal(500), long, long)
+    trial.check()
+    assert trial.error is not None and trial.error.requests == 4
+
+
+def test_a_model_without_a_price_is_refused_at_construction():
+    with pytest.raises(ConfigError, match="'other' has no price"):
+        LlmReviewer(ReviewerSection(model="other"), prices=PRICES, api_key="k")
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://x/v1", "127.0.0.1:80", "http://a b/", "http://x/\n", "http://["]
+)
+def test_an_address_that_is_none_is_refused_at_construction(url):
+    with pytest.raises(ConfigError, match=r"reviewer\.base_url"):
+        LlmReviewer(ReviewerSection(model="m", base_url=url), prices=PRICES, api_key="k")
+
+
+@pytest.mark.parametrize("key", ["a\nb", "a b", "schlüssel"])
+def test_a_key_that_is_none_is_refused_without_being_shown(key):
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY") as caught:
+        LlmReviewer(ReviewerSection(model="m"), prices=PRICES, api_key=key)
+    assert key not in str(caught.value)
+
+
+LOCAL = "http://127.0.0.1:9/v1"
+CHOICES: list[tuple[dict[str, Any], dict[str, str], str, str]] = [
+    ({"kind": "rules"}, {"OPENAI_API_KEY": "k"}, "rules", "as configured"),
+    ({"kind": "auto"}, {}, "rules", "OPENAI_API_KEY is not set"),
+    ({"kind": "auto"}, {"OPENAI_API_KEY": ""}, "rules", "OPENAI_API_KEY is not set"),
+    ({"kind": "auto"}, {"OPENAI_API_KEY": "k"}, "llm:m", "OPENAI_API_KEY is set"),
+    ({"kind": "auto", "api_key_env": "MINE"}, {"OPENAI_API_KEY": "k"}, "rules", "MINE is not set"),
+    ({"kind": "llm"}, {"OPENAI_API_KEY": "k"}, "llm:m", "as configured"),
+    ({"kind": "llm", "base_url": LOCAL}, {}, "llm:m", "127.0.0.1:9"),
+]
+
+
+@pytest.mark.parametrize(("section", "environ", "name", "why"), CHOICES)
+def test_the_reviewer_is_chosen_and_the_choice_is_explained(section, environ, name, why):
+    chosen, sentence = choose_reviewer(
+        ReviewerSection.model_validate({"model": "m", **section}), PRICES, environ
+    )
+    assert chosen.name == name
+    assert why in sentence and "canary" not in sentence
+
+
+@pytest.mark.parametrize("url", [None, "https://api.example/v1"])
+def test_an_llm_without_a_key_is_a_configuration_error(url):
+    section = ReviewerSection(kind="llm", model="m", base_url=url)
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
+        choose_reviewer(section, PRICES, {})
+
+
+def test_no_environment_variable_redirects_the_request(monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+    assert Trial(chat(ANSWER)).answer is not None
+    reviewer = LlmReviewer(ReviewerSection(model="m"), prices=PRICES, api_key="k")
+    assert re.match(r"https://api\.openai\.com/", reviewer._endpoint.base_url)

@@ -1,0 +1,194 @@
+"""The whole loop on the scripted engine: pause, approve, scale, publish, kill, resume."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from agent import runner
+from agent.config import load_config
+from agent.errors import ApprovalError, RunError, RunLocked
+from agent.lock import RunLock
+from agent.policy import Step
+from agent.session import open_session
+from agent.store import RunStore
+
+QUIET: Callable[[Any], None] = lambda event: None  # noqa: E731
+
+
+@pytest.fixture
+def waiting(tmp_path: Path, scripted_yaml: Path) -> Path:
+    """A reports folder with a run ``r`` that waits for approval."""
+    reports = tmp_path / "reports"
+    ending = runner.start(reports, load_config(scripted_yaml), "r", QUIET)
+    assert (ending.status, ending.exit_code) == ("waiting", 3), ending.reason
+    return reports
+
+
+def approve(reports: Path, run_id: str, examples: int) -> runner.Ending:
+    plan = runner.offer(reports, run_id, examples)
+    approval = runner.approve(reports, run_id, plan.hash[:12], accept_shortfall=True)
+    return runner.answer(reports, run_id, approval, QUIET)
+
+
+def test_a_run_fails_first_is_reviewed_and_then_passes(waiting: Path) -> None:
+    rounds = RunStore.open(waiting, "r").load_rounds()
+    assert len(rounds) >= 2
+    assert rounds[0].step == Step.REVIEW
+    assert rounds[0].review is not None and rounds[0].review.applied
+    assert rounds[-1].step == Step.APPROVE
+    gates = [m for m in rounds[-1].metrics if m["verdict"] and m["name"] != "yield"]
+    assert {m["verdict"] for m in gates} == {"PASS"}
+
+
+def test_the_first_round_is_the_unmodified_baseline(waiting: Path, scripted_yaml: Path) -> None:
+    first = RunStore.open(waiting, "r").load_rounds()[0].params
+    wanted = load_config(scripted_yaml).parameters
+    margins = first.model_dump()["critic"]
+    assert first.model_dump() | {"critic": None} == wanted.model_dump() | {"critic": None}
+    assert margins["instruction_margin"] is not None and margins["pair_margin"] is not None
+
+
+def test_predictions_are_scored_in_the_round_after(waiting: Path) -> None:
+    review = RunStore.open(waiting, "r").load_rounds()[0].review
+    assert review is not None
+    assert len(review.outcomes) == len(review.review.predictions) > 0
+    assert all(outcome.hit is not None for outcome in review.outcomes)
+
+
+def test_reports_are_written_and_name_every_round(waiting: Path) -> None:
+    folder = waiting / "r"
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    for record in RunStore.open(waiting, "r").load_rounds():
+        assert (folder / f"round-{record.round:02d}.md").is_file()
+        assert f"round-{record.round:02d}.md" in text
+    assert (folder / "plots" / "metrics.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_approved_plan_becomes_a_data_set_that_pyarrow_opens(waiting: Path) -> None:
+    ending = approve(waiting, "r", 120)
+    assert ending.exit_code == 0, ending.reason
+    folder = waiting / "r" / "dataset"
+    tables = [pq.read_table(path) for path in sorted((folder / "data").glob("*.parquet"))]
+    assert [t.num_rows for t in tables] == [50, 50, 20]
+    instructions = [i for t in tables for i in t["instruction"].to_pylist()]
+    assert len({i.casefold() for i in instructions}) == 120
+    lines = (folder / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["instruction"] for line in lines] == instructions
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["rows"] == 120
+    assert {f["path"] for f in manifest["files"]} >= {"README.md", "train.jsonl"}
+
+
+def test_an_approval_is_for_one_plan_and_counts_once(waiting: Path) -> None:
+    plan = runner.offer(waiting, "r", 120)
+    with pytest.raises(ApprovalError, match="no plan of this run begins"):
+        runner.approve(waiting, "r", "0" * 12)
+    approval = runner.approve(waiting, "r", plan.hash, accept_shortfall=True)
+    runner.answer(waiting, "r", approval, QUIET)
+    with pytest.raises(RunError, match="does not wait"):
+        runner.answer(waiting, "r", approval, QUIET)
+
+
+def test_a_plan_that_promises_too_little_needs_an_explicit_yes(waiting: Path) -> None:
+    plan = runner.offer(waiting, "r", 1_000_000)
+    assert plan.rows.expected < 1_000_000
+    with pytest.raises(ApprovalError, match="accept-shortfall"):
+        runner.approve(waiting, "r", plan.hash)
+
+
+def test_rejecting_ends_the_run_and_keeps_everything(waiting: Path) -> None:
+    answer = runner.reject(waiting, "r", "too dear")
+    ending = runner.answer(waiting, "r", answer, QUIET)
+    assert (ending.status, ending.exit_code) == ("stop_rejected", 8)
+    assert "too dear" in (waiting / "r" / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_second_process_is_refused(waiting: Path) -> None:
+    with RunLock(waiting / "r" / "run.lock"), pytest.raises(RunLocked, match=str(os.getpid())):
+        runner.resume(waiting, "r", QUIET)
+
+
+def test_the_ledger_holds_every_cent(waiting: Path) -> None:
+    approve(waiting, "r", 120)
+    with open_session(waiting, "r") as session:
+        totals = session.ledger.totals()
+        assert totals.pending == 0
+        assert totals.confirmed == sum(s.confirmed for s in session.ledger.by_stage())
+        assert {s.stage for s in session.ledger.by_stage()} >= {"preflight", "pilot", "scale"}
+
+
+def test_a_tiny_budget_is_a_planned_ending(tmp_path: Path, scripted_yaml: Path) -> None:
+    config = load_config(scripted_yaml, limit_usd=0.0001)
+    ending = runner.start(tmp_path / "reports", config, "poor", QUIET)
+    assert (ending.status, ending.exit_code) == ("stop_budget", 4)
+
+
+def test_a_checkpoint_is_small_and_holds_no_samples(waiting: Path) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    with closing(sqlite3.connect(waiting / "r" / "checkpoints.sqlite")) as connection:
+        rows = connection.execute("SELECT checkpoint FROM checkpoints").fetchall()
+    assert rows and max(len(r[0]) for r in rows) < 4096
+    instruction = RunStore.open(waiting, "r").load_rounds()[0].random_samples[0]["instruction"]
+    assert not any(instruction.encode() in r[0] for r in rows)
+
+
+class TestKilled:
+    """A process killed at any moment resumes to the same data set."""
+
+    def start(self, reports: Path, config: Path, *command: str) -> subprocess.Popen[bytes]:
+        arguments = [sys.executable, "-m", "agent", *command, "--reports", str(reports)]
+        if command[0] == "run":
+            arguments += ["--config", str(config)]
+        return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def kill_when(self, process: subprocess.Popen[bytes], artifacts: Path, count: int) -> None:
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if artifacts.is_dir() and len(list(artifacts.glob("*.jsonl"))) >= count:
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.002)
+        process.wait(60)
+
+    def test_kill_9_in_pilot_and_scale_changes_nothing(
+        self, tmp_path: Path, scripted_yaml: Path, waiting: Path
+    ) -> None:
+        reference = approve(waiting, "r", 120)
+        reports = tmp_path / "killed"
+        self.kill_when(
+            self.start(reports, scripted_yaml, "run", "--run-id", "r"),
+            reports / "r" / "artifacts", 4,
+        )  # fmt: skip
+        ending = runner.resume(reports, "r", QUIET)
+        assert ending.status == "waiting"
+        plan = runner.offer(reports, "r", 120)
+        done = len(list((reports / "r" / "artifacts").glob("*.jsonl")))
+        self.kill_when(
+            self.start(reports, scripted_yaml, "approve", "r", "--plan", plan.hash,
+                       "--accept-shortfall"),
+            reports / "r" / "artifacts", done + 2,
+        )  # fmt: skip
+        ending = self.finish(reports, plan.hash)
+        assert ending.status == reference.status
+        same = [path / "r" / "dataset" / "train.jsonl" for path in (waiting, reports)]
+        assert same[0].read_bytes() == same[1].read_bytes()
+        with open_session(reports, "r") as session:
+            assert session.ledger.totals().pending == 0
+
+    def finish(self, reports: Path, plan: str) -> runner.Ending:
+        ending = runner.resume(reports, "r", QUIET)
+        if ending.status == "waiting":
+            approval = runner.approve(reports, "r", plan, accept_shortfall=True)
+            ending = runner.answer(reports, "r", approval, QUIET)
+        return ending
