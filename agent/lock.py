@@ -1,12 +1,14 @@
 """One process per run: a lock that the operating system releases, however the process dies.
 
 Fencing off a process that lost its lock without noticing is ``RunDatabase.claim``'s part. The one
-idea: ``flock`` decides; what is written into the file only names its holder for the message.
+idea: ``flock`` decides; what is written into the file only names its holder for the message, and
+its time stamp, renewed every second, tells when a holder that was killed was last alive.
 """
 
 import fcntl
 import json
 import os
+import threading
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -18,6 +20,9 @@ from typing import Final
 from agent.errors import RunLocked
 from agent.files import storage_errors
 
+HEARTBEAT_SECONDS: Final = 1.0
+"""How often a holder shows that it is alive."""
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _TRIES: Final = 5
 _PAUSE_SECONDS: Final = 0.02
 
@@ -32,6 +37,8 @@ class Holder:
     """The machine it runs on."""
     started: str
     """When it took the lock: ISO 8601, UTC."""
+    boot: str = ""
+    """Which start of the machine it runs in; empty where the system does not tell."""
 
 
 class RunLock:
@@ -39,7 +46,10 @@ class RunLock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.last_alive: float | None = None
+        """When the holder before was last alive: seconds since 1970; None if nobody can tell."""
         self._handle: int | None = None
+        self._released = threading.Event()
 
     def __enter__(self) -> "RunLock":
         """Take the lock.
@@ -55,11 +65,21 @@ class RunLock:
             undo.callback(os.close, handle)
             if not _take(handle):
                 raise RunLocked(_refusal(self.path, _read(handle)))
+            self.last_alive = _last_alive(handle)
             with storage_errors(self.path):
                 _write(handle)
             undo.pop_all()
         self._handle = handle
+        self._released.clear()
+        threading.Thread(target=self._beat, args=(handle,), daemon=True).start()
         return self
+
+    def _beat(self, handle: int) -> None:
+        while not self._released.wait(HEARTBEAT_SECONDS):
+            try:
+                os.utime(handle)
+            except OSError:
+                return  # released in this instant
 
     def __exit__(
         self,
@@ -68,6 +88,7 @@ class RunLock:
         at: TracebackType | None,
     ) -> None:
         # The file stays: removing it would let two processes lock two files of the same name.
+        self._released.set()
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
@@ -103,7 +124,7 @@ def _take(handle: int) -> bool:
 
 def _write(handle: int) -> None:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    text = json.dumps(asdict(Holder(os.getpid(), os.uname().nodename, now)))
+    text = json.dumps(asdict(Holder(os.getpid(), os.uname().nodename, now, _boot())))
     os.ftruncate(handle, 0)
     os.pwrite(handle, text.encode(), 0)
 
@@ -111,9 +132,25 @@ def _write(handle: int) -> None:
 def _read(handle: int) -> Holder | None:
     try:
         found = json.loads(os.pread(handle, 4096, 0))
-        return Holder(int(found["pid"]), str(found["host"]), str(found["started"]))
+        names = (str(found["host"]), str(found["started"]))
+        return Holder(int(found["pid"]), *names, str(found["boot"]) if "boot" in found else "")
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _boot() -> str:
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _last_alive(handle: int) -> float | None:
+    """The time stamp of a dead holder; after a restart of the machine it may be stale."""
+    before = _read(handle)
+    if before is None or not before.boot or before.boot != _boot():
+        return None
+    return os.fstat(handle).st_mtime
 
 
 def _refusal(path: Path, found: Holder | None) -> str:

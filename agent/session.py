@@ -9,12 +9,13 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from agent.committed import Committed
 from agent.config import EngineSection, RunConfig
 from agent.errors import ConfigError
 from agent.files import sweep
@@ -24,7 +25,7 @@ from agent.money.approval import Approvals
 from agent.money.database import RunDatabase
 from agent.money.journal import Journal
 from agent.money.ledger import Ledger
-from agent.money.metered import EngineMeter, Lease
+from agent.money.metered import EngineMeter, Lease, cost_of_killed
 from agent.policy import Decision
 from agent.records import RunRecord
 from agent.report.render import render_all
@@ -65,8 +66,8 @@ class Session:
     """Who is asked when a round does not pass."""
     reviewer_reason: str
     """Which reviewer it is, and why."""
-    committed: Any = None
-    """What scale has bought, once it has begun; see ``agent/stages/scaling.py``."""
+    committed: Committed = field(default_factory=Committed)
+    """What scale has bought, as far as this process has read it."""
 
     @property
     def run_id(self) -> str:
@@ -213,11 +214,13 @@ def open_session(
         RunLocked: if another process works on it.
     """
     store = RunStore.open(root, run_id)
-    with RunLock(store.lock_path), RunDatabase(store.database_path) as database:
+    with RunLock(store.lock_path) as lock, RunDatabase(store.database_path) as database:
         database.claim()
         sweep(store.path)
         session = _assemble(store, database, engine, clock)
-        session.ledger.reconcile()
+        rate = session.meter.lease.usd_per_hour
+        known = cost_of_killed(session.ledger, usd_per_hour=rate, last_alive=lock.last_alive)
+        session.ledger.reconcile(known)
         try:
             yield session
         finally:

@@ -19,23 +19,44 @@ MARKERS: Final = re.compile(
     r"|</?(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|\[/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS)\]"
 )
 """Markers of the chat templates in use, whichever of them a tokenizer knows."""
-QUESTIONS: Final = (
-    "What is the capital of France?",
-    "How many days are there in a week?",
-    "What colour is a ripe banana?",
-    "Who wrote Romeo and Juliet?",
-    "What do bees make?",
-    "Which planet is closest to the sun?",
-    "What is the opposite of hot?",
-    "What is 2 plus 3?",
+CHATS: Final = (
+    "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n",
+    "<start_of_turn>user\n{}<end_of_turn>\n<start_of_turn>model\n",
+    "<|turn>user\n{}<turn|>\n<|turn>model\n",
+    "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\n",
+    "<|user|>\n{}<|end|>\n<|assistant|>\n",
+    "[INST]{}[/INST]",
 )
-"""Bare questions, without a scaffold that shows how to answer."""
+"""A question in the markers of one family of tuned models each."""
+QUESTIONS: Final = tuple(
+    f"{question} Answer in one word."
+    for question in (
+        "What is the capital of France?",
+        "How many days are there in a week?",
+        "What colour is a ripe banana?",
+        "Who wrote Romeo and Juliet?",
+        "What do bees make?",
+        "Which planet is closest to the sun?",
+        "What is the opposite of hot?",
+        "What is 2 plus 3?",
+        "What is the largest ocean on Earth?",
+        "Which animal says moo?",
+        "In which country is the city of Tokyo?",
+        "What language is spoken in Brazil?",
+        "What gas do people need to breathe?",
+        "What is frozen water called?",
+        "How many legs does a spider have?",
+        "Who painted the Mona Lisa?",
+    )
+)
+"""What a person would ask an assistant, without a scaffold that shows how to answer."""
 MAX_ENDED: Final = 0.5
-"""Largest share of questions after which a base model ends its text."""
-_PROBE: Final = Sampling(temperature=0.0, max_new_tokens=64)
+"""Share of questions that a base model may end its text after."""
+_PROBE: Final = Sampling(temperature=0.0, max_new_tokens=24)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SentinelResult:
     """What one sentinel found."""
 
@@ -60,11 +81,34 @@ def check_prompts(prompts: Sequence[str], info: EngineInfo) -> list[SentinelResu
 
 
 def check_behaviour(engine: Engine) -> SentinelResult:
-    """Ask bare questions; a model that ends after an answer was tuned to answer."""
-    rows = engine.generate([GenRequest("", q, _PROBE, seed=0) for q in QUESTIONS])
-    ended = sum(row.finish_reason == "eos" for row in rows)
-    found = f"{ended} of {len(rows)} bare questions were answered and ended"
-    return SentinelResult("instruction_tuned", ended <= MAX_ENDED * len(rows), found)
+    """Ask questions; a model that ends its text after a short answer was tuned to answer.
+
+    They are asked bare, and in the chat markers of every family whose markers are tokens of this
+    model, or in all of them where the engine cannot name its tokens. A base model writes on.
+
+    Raises:
+        EngineError: if the engine fails.
+    """
+    forms = ("{}", *_chats(engine.info))
+    prompts = [form.format(question) for form in forms for question in QUESTIONS]
+    rows = engine.generate([GenRequest("", prompt, _PROBE, seed=0) for prompt in prompts])
+    n = len(QUESTIONS)
+    ended = [
+        sum(row.finish_reason == "eos" for row in rows[start : start + n])
+        for start in range(0, len(rows), n)
+    ]
+    most = max(ended)
+    how = "bare" if most == ended[0] else f"as {forms[ended.index(most)]!r}"
+    found = (
+        f"the text ended within {_PROBE.max_new_tokens} tokens after {most} of {n} questions "
+        f"asked {how}"
+    )
+    return SentinelResult("instruction_tuned", most <= MAX_ENDED * n, found)
+
+
+def _chats(info: EngineInfo) -> list[str]:
+    known = set(info.special_tokens)
+    return [chat for chat in CHATS if not known or known.issuperset(MARKERS.findall(chat))]
 
 
 def _special_tokens(prompts: Sequence[str], info: EngineInfo) -> set[str]:

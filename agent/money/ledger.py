@@ -8,6 +8,7 @@ and are not counted against the cap a second time.
 """
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from agent.errors import LedgerError, RunError
@@ -20,6 +21,8 @@ from agent.records import Spend
 
 UNKNOWN: Final = "outcome unknown: charged in full"
 """Note of a post whose true cost is not known."""
+KILLED: Final = "killed: charged up to its last sign of life"
+"""Note of a post for an attempt whose process died at a known time."""
 _OP_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}(#[0-9]{1,6})?")
 
 
@@ -153,24 +156,34 @@ class Ledger:
             )
             append(self.database, entry)
 
-    def reconcile(self) -> tuple[str, ...]:
-        """Charge in full every attempt that a dead process left pending.
+    def reconcile(
+        self, known: Callable[[LedgerRow], int | None] = lambda row: None
+    ) -> tuple[str, ...]:
+        """Charge every attempt that a dead process left pending.
 
         Called once the run's lock is held and the run is claimed, so that whatever another
         process reserved is known to be dead.
+
+        Args:
+            known: What an attempt is known to have cost, at most its worst case; None, if that is
+                not known, charges it in full.
 
         Returns:
             The attempts that were charged.
         """
         with self.database.transaction():
-            rows = self.database.query(
-                "SELECT op_id, worst_case FROM operations WHERE state = 'pending'"
-                " AND (owner <> ? OR owner = 0) ORDER BY rowid",
-                (self.database.owner,),
-            )
-            for row in rows:
-                self.post(row["op_id"], row["worst_case"], note=UNKNOWN)
-        return tuple(row["op_id"] for row in rows)
+            left = [
+                row
+                for row in self.rows()
+                if row.state == "pending" and (row.owner != self.database.owner or row.owner == 0)
+            ]
+            for row in left:
+                cost = known(row)
+                if cost is None:
+                    self.post(row.op_id, row.worst_case, note=UNKNOWN)
+                else:
+                    self.post(row.op_id, min(cost, row.worst_case), note=KILLED)
+        return tuple(row.op_id for row in left)
 
     def reserve_envelope(self, envelope: str, maximum: int, *, stage: str = "scale") -> None:
         """Set ``maximum`` aside under the name ``envelope``; the same again changes nothing.

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agent.errors import BudgetError
+from agent.lock import HEARTBEAT_SECONDS
 from agent.money.amounts import show_usd, time_to_micro, time_within
 from agent.money.journal import Journal, Outcome
-from agent.money.statement import next_attempt
+from agent.money.ledger import Ledger
+from agent.money.statement import LedgerRow, last_posted, next_attempt
 from pipeline.engine.base import Engine
 
 
@@ -38,6 +40,26 @@ class _Bill:
 
 
 _NOTHING: Final = _Bill(0, 0.0)
+
+
+def cost_of_killed(
+    ledger: Ledger, *, usd_per_hour: float, last_alive: float | None
+) -> Callable[[LedgerRow], int | None]:
+    """What an engine's attempt cost whose process was killed; None where that is not known.
+
+    The engine lives in the process, so it died with it: from what was posted last, or from the
+    reservation, to the last sign of life and the two intervals in which it may have come after.
+    A review's cost is its provider's to know, not the clock's.
+    """
+
+    def cost(row: LedgerRow) -> int | None:
+        if last_alive is None or row.stage == "review":
+            return None
+        since = last_posted(ledger.database, row) or row.at
+        seconds = last_alive + 2 * HEARTBEAT_SECONDS - min(since, row.at)
+        return time_to_micro(max(seconds, 2 * HEARTBEAT_SECONDS), usd_per_hour)
+
+    return cost
 
 
 class EngineMeter:

@@ -153,6 +153,15 @@ _COLUMNS = (
 )
 
 
+def last_posted(database: RunDatabase, row: LedgerRow) -> float | None:
+    """When the process that reserved ``row`` last posted engine time before; None if never."""
+    (found,) = database.query(
+        "SELECT max(at) FROM entries WHERE owner = ? AND kind = 'post' AND stage <> 'review'",
+        (row.owner,),
+    )
+    return None if found[0] is None else float(found[0])
+
+
 def totals(database: RunDatabase) -> Totals:
     """Cap, confirmed and pending."""
     (row,) = database.query("SELECT cap, posted, pending, excess FROM totals")

@@ -27,7 +27,7 @@ def publish(session: Session, approval: str, reason: str) -> Decision:
     """
     session.meter.release()
     plan = session.approvals.approved_plan(approval)
-    session.committed.read(session, plan)
+    session.committed.read(session.journal, session.store, shard_rows=plan.shard_rows)
     shards = cut_shards(
         deduplicated(session.committed.samples), rows=plan.shard_rows, target=plan.examples
     )

@@ -4,9 +4,9 @@ Every wave draws on the approval's envelope. Rows that were paid for are kept wh
 what stops scale early is said, and the rows so far are merged all the same.
 """
 
-from dataclasses import dataclass, field
 from typing import Any
 
+from agent.committed import op_id
 from agent.errors import ApprovalError, BudgetError
 from agent.money.approval import Plan
 from agent.policy import Decision, Step
@@ -18,52 +18,9 @@ from pipeline.engine.base import Engine
 from pipeline.generate import MicroBatch, drawn, run_micro_batch
 from pipeline.metrics import measure
 from pipeline.novelty import NoveltyIndex
-from pipeline.types import Sample
-from prompts.library import Example
 
 POOL = 2000
 """Latest kept rows that prompts may show as examples."""
-
-
-@dataclass(slots=True)
-class Committed:
-    """What scale has bought, in draw order; built from the journal, kept for the process."""
-
-    batches: int = 0
-    """Micro-batches read."""
-    samples: list[Sample] = field(default_factory=list)
-    """Every sample, dropped ones too."""
-    pool: list[Example] = field(default_factory=list)
-    """Kept rows as examples."""
-    seen: NoveltyIndex = field(default_factory=NoveltyIndex)
-    """Every instruction."""
-    shard_start: int = 0
-    """Place in ``samples`` where the shard under way begins."""
-
-    @property
-    def kept(self) -> int:
-        """Rows of the data set so far."""
-        return len(self.pool)
-
-    def read(self, session: Session, plan: Plan) -> None:
-        """Take in every micro-batch that was bought since the last time."""
-        while (bought := session.journal.find(op_id(self.batches))) is not None:
-            for row in session.store.get_artifact(bought.result["artifact"]):
-                self._take(Sample.from_json(row), plan)
-            self.batches += 1
-
-    def _take(self, sample: Sample, plan: Plan) -> None:
-        self.samples.append(sample)
-        self.seen.add(sample.instruction)
-        if sample.kept:
-            self.pool.append(Example("", sample.instruction, sample.clean or ""))
-            if self.kept % plan.shard_rows == 0:
-                self.shard_start = len(self.samples)
-
-
-def op_id(batch: int) -> str:
-    """What the journal calls a micro-batch of scale."""
-    return f"scale/b{batch:05d}"
 
 
 def wave(session: Session, approval: str, number: int, show: Show) -> Decision:
@@ -77,13 +34,13 @@ def wave(session: Session, approval: str, number: int, show: Show) -> Decision:
     check_unchanged(session, plan)
     session.draw_on(session.approvals.authorise(approval, session.ledger))
     committed = session.committed
-    committed.read(session, plan)
+    committed.read(session.journal, session.store, shard_rows=plan.shard_rows)
     for batch in range(number * plan.wave, (number + 1) * plan.wave):
         try:
             _buy(session, plan, batch)
         except BudgetError as error:
             return Decision(Step.DONE, f"the plan's maximum cost is reached: {error}")
-        committed.read(session, plan)
+        committed.read(session.journal, session.store, shard_rows=plan.shard_rows)
     show(_event(session, plan, number))
     return _decide(session, plan)
 

@@ -48,6 +48,20 @@ class Mask:
     """Over each row's own slots."""
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What attention must know of a layer."""
+
+    layer: int
+    """Its index."""
+    scale: float
+    """Factor of the products of queries and keys."""
+    window: int | None = None
+    """How far back it sees, in tokens; None for all."""
+    cap: float | None = None
+    """Scores are squashed to this size by a hyperbolic tangent; None for none."""
+
+
 class RowCache:
     """What a batch remembers while it grows: the shared prefix, and each row's own tokens.
 
@@ -181,23 +195,34 @@ def attend(
     Shapes as transformers' attention interface has them: query (rows, heads, count, width); key
     and value (rows, key/value heads, slots, width); the result (rows, count, heads, width).
     """
-    import torch
-
     if rows is None or any(options.get(name) is not None for name in _UNSUPPORTED):
         raise EngineError(f"attention of {type(module).__name__} cannot run in process; use server")
-    batch, heads, count, width = query.shape
-    groups, window = key.shape[1], options.get("sliding_window")
-    grouped = query.reshape(batch, groups, heads // groups * count, width)
-    layer: int = module.layer_idx  # type: ignore[assignment]
-    shared = rows.prefix.layers[layer] if rows.prefix.length else None
-    mask = rows.mask(count, window)
-    scale = width**-0.5 if scaling is None else scaling
-    cap = options.get("softcap")
-    if query.device.type == "cpu" and cap is None and key.shape == value.shape:
-        out = _fused(grouped, (key, value), shared, mask, scale=scale)
+    out = over_rows(
+        query,
+        (key, value),
+        rows,
+        Shape(
+            layer=module.layer_idx,  # type: ignore[arg-type]
+            scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
+            window=options.get("sliding_window"),
+            cap=options.get("softcap"),
+        ),
+    )
+    return out, None
+
+
+def over_rows(query: "Tensor", own: "Pair", rows: RowCache, shape: Shape) -> "Tensor":
+    """Attention of the newest slots: (rows, heads, count, width) to (rows, count, heads, width)."""
+    batch, heads, count, _ = query.shape
+    groups = own[0].shape[1]
+    grouped = query.reshape(batch, groups, heads // groups * count, -1)
+    shared = rows.prefix.layers[shape.layer] if rows.prefix.length else None
+    mask = rows.mask(count, shape.window)
+    if query.device.type == "cpu" and shape.cap is None and own[0].shape == own[1].shape:
+        out = _fused(grouped, own, shared, mask, scale=shape.scale)
     else:
-        out = _plain(grouped, (key, value), shared, mask, scale=scale, cap=cap)
-    return out.view(batch, heads, count, -1).transpose(1, 2).contiguous(), None
+        out = _plain(grouped, own, shared, mask, scale=shape.scale, cap=shape.cap)
+    return out.view(batch, heads, count, -1).transpose(1, 2).contiguous()
 
 
 def _plain(

@@ -7,12 +7,14 @@ does not cover is refused at once instead of generating something else.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pipeline.engine import attention
+from pipeline.engine.attention import EMPTY, RowCache
 from pipeline.engine.base import EngineSpec
+from pipeline.engine.lean import LeanGemma3, covers
 from pipeline.engine.models import Checkpoint
 from pipeline.engine.packing import pack_linears
 from pipeline.errors import EngineError
@@ -28,12 +30,20 @@ _TOLERANCE: Final = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}
 """Largest difference of the probe's probabilities, by number format."""
 
 
+class Forward(Protocol):
+    """A model's forward pass over a cache of rows."""
+
+    def __call__(self, ids: "Tensor", cache: RowCache, *, keep: int = 1) -> "Tensor":
+        """Logits of the last ``keep`` slots; the cache holds ``ids`` too, but has not advanced."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A model ready to run, with its tokenizer."""
 
-    model: Any
-    """The transformers model, in evaluation mode, on its device."""
+    run: Forward
+    """The forward pass."""
     tokenizer: "Tokenizer"
     """The fast tokenizer."""
     device: str
@@ -54,21 +64,10 @@ class Loaded:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
-    def forward(
-        self, ids: "Tensor", cache: attention.RowCache, *, keep: "int | Tensor" = 1
-    ) -> "Tensor":
+    def forward(self, ids: "Tensor", cache: RowCache, *, keep: int = 1) -> "Tensor":
         """Logits of the last ``keep`` slots after appending ``ids`` (rows, slots) to the cache."""
-        count = ids.shape[1]
-        out = self.model(
-            input_ids=ids,
-            position_ids=cache.positions(count),
-            past_key_values=cache,
-            use_cache=True,
-            rows=cache,
-            logits_to_keep=keep,
-        )
-        cache.advance(count)
-        logits: Tensor = out.logits
+        logits = self.run(ids, cache, keep=keep)
+        cache.advance(ids.shape[1])
         return logits
 
 
@@ -94,9 +93,12 @@ def load(checkpoint: Checkpoint, spec: EngineSpec) -> Loaded:
     model = _load_model(checkpoint, spec, device=device, dtype=dtype)
     name = str(dtype).removeprefix("torch.") if spec.quantization == "none" else spec.quantization
     loaded = _describe(model, tokenizer, dtype=name)
-    _check_attention(loaded, str(dtype).removeprefix("torch."))
+    run = LeanGemma3(model) if covers(model) else _through_transformers(model)
+    difference = _difference(model, run, loaded)
+    if not difference <= _TOLERANCE[str(dtype).removeprefix("torch.")]:
+        raise _uncovered(model, f"probabilities differ by {difference:.2g} in all")
     pack_linears(model)
-    return loaded
+    return replace(loaded, run=run)
 
 
 def choose_device(wanted: str) -> str:
@@ -179,7 +181,7 @@ def _describe(model: Any, tokenizer: "Tokenizer", *, dtype: str) -> Loaded:
     bos = next(iter(_ids(config.bos_token_id)), None)
     adds_bos = bos is not None and tokenizer.encode("a").ids[:1] == [bos]
     return Loaded(
-        model=model,
+        run=_through_transformers(model),
         tokenizer=tokenizer,
         device=str(model.get_input_embeddings().weight.device),
         dtype=dtype,
@@ -196,33 +198,49 @@ def _ids(value: int | Sequence[int] | None) -> list[int]:
     return [value] if isinstance(value, int) else list(value)
 
 
-def _check_attention(loaded: Loaded, dtype: str) -> None:
-    """Refuse a model whose own attention gives other probabilities than the shared-prefix one."""
+def _through_transformers(model: Any) -> Forward:
+    """The forward pass of any model whose attention transformers lets us replace."""
+
+    def run(ids: "Tensor", cache: RowCache, *, keep: int = 1) -> "Tensor":
+        out = model(
+            input_ids=ids,
+            position_ids=cache.positions(ids.shape[1]),
+            past_key_values=cache,
+            use_cache=True,
+            rows=cache,
+            logits_to_keep=keep,
+        )
+        logits: Tensor = out.logits
+        return logits
+
+    return run
+
+
+def _difference(model: Any, run: Forward, loaded: Loaded) -> float:
+    """How much probabilities differ from those of transformers' own attention, on a short text."""
     import torch
 
+    ours = replace(loaded, run=run)
     ids = torch.arange(_PROBE, device=loaded.device)[None] * 7 % loaded.vocabulary
     pads = torch.zeros(1, dtype=torch.long, device=loaded.device)
     half = _PROBE // 2
     try:
         with torch.inference_mode():
-            first = attention.RowCache(attention.EMPTY, pads, capacity=half)
-            loaded.forward(ids[:, :half], first)
-            second = attention.RowCache(first.as_prefix(), pads, capacity=_PROBE)
-            ours = loaded.forward(ids[:, half:], second)[0, -1].float().softmax(-1)
-            loaded.model.set_attn_implementation("eager")
-            theirs = loaded.model(input_ids=ids, use_cache=False).logits[0, -1].float().softmax(-1)
+            first = RowCache(EMPTY, pads, capacity=half)
+            ours.forward(ids[:, :half], first)
+            second = RowCache(first.as_prefix(), pads, capacity=half)
+            found = ours.forward(ids[:, half:], second)[0, -1].float().softmax(-1)
+            model.set_attn_implementation("eager")
+            expected = model(input_ids=ids, use_cache=False).logits[0, -1].float().softmax(-1)
     except (TypeError, AttributeError, KeyError, ValueError, AssertionError) as error:
-        raise _uncovered(loaded, f"it does not take a cache of rows ({error})") from error
+        raise _uncovered(model, f"it does not take a cache of rows ({error})") from error
     finally:
-        loaded.model.set_attn_implementation(attention.NAME)
-    difference = (ours - theirs).abs().sum().item()
-    if not difference <= _TOLERANCE[dtype]:
-        raise _uncovered(loaded, f"probabilities differ by {difference:.2g} in all")
+        model.set_attn_implementation(attention.NAME)
+    return float((found - expected).abs().sum())
 
 
-def _uncovered(loaded: Loaded, why: str) -> EngineError:
-    name = type(loaded.model).__name__
+def _uncovered(model: Any, why: str) -> EngineError:
     return EngineError(
-        f"{name} cannot run in process: {why}; serve it with an OpenAI-compatible server and set "
-        f"engine.kind: server"
+        f"{type(model).__name__} cannot run in process: {why}; serve it with an OpenAI-compatible "
+        f"server and set engine.kind: server"
     )
