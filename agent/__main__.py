@@ -39,7 +39,10 @@ Root = Annotated[Path, typer.Option("--reports", metavar="DIR", help="Where runs
 Shortfall = Annotated[
     bool, typer.Option("--accept-shortfall", help="Approve a plan that promises fewer rows.")
 ]
-Examples = Annotated[int, typer.Option("--examples", min=1, help="Rows wanted.")]
+Examples = Annotated[
+    int | None,
+    typer.Option("--examples", min=1, help="Rows wanted; left out, as budget.yaml says."),
+]
 
 CONFIG, REPORTS = Path("budget.yaml"), Path("reports")
 
@@ -88,7 +91,7 @@ def status(run: Run, as_json: Json = False, reports: Root = REPORTS) -> None:
 
 @app.command()
 def plan(
-    run: Run, examples: Examples = 15_000, as_json: Json = False, reports: Root = REPORTS
+    run: Run, examples: Examples = None, as_json: Json = False, reports: Root = REPORTS
 ) -> None:
     """Offer the plan for a number of rows: its yield, time, maximum cost and hash."""
     from agent import runner, screens

@@ -13,7 +13,7 @@ from agent.config import RunConfig, load_config
 from agent.errors import AgentError, ConfigError
 from agent.reviewers import choose_reviewer
 from agent.screens import Screen
-from agent.session import device_type, engine_spec, price_per_hour
+from agent.session import device_type, find_model, price_per_hour
 
 
 def examine(path: Path, reports: Path) -> Screen:
@@ -22,7 +22,7 @@ def examine(path: Path, reports: Path) -> Screen:
     if checks[0]["ok"]:
         config = load_config(path)
         checks += [
-            _check("model", lambda: _model(config)),
+            _check("model", lambda: find_model(config)),
             _check("device", lambda: _device(config)),
             _check("reviewer", lambda: _reviewer(config)),
         ]
@@ -37,17 +37,6 @@ def _check(name: str, look: Callable[[], str]) -> dict[str, str | bool]:
         return {"name": name, "ok": True, "found": look()}
     except AgentError as error:
         return {"name": name, "ok": False, "found": str(error)}
-
-
-def _model(config: RunConfig) -> str:
-    if config.engine.kind != "hf":
-        return (
-            f"{config.engine.kind}: {config.engine.model} at {config.engine.base_url or 'no URL'}"
-        )
-    from pipeline.engine.models import resolve
-
-    files = resolve(engine_spec(config.engine, os.environ))
-    return f"{files.name} found" + ("" if files.ready else "; converted at the first run")
 
 
 def _device(config: RunConfig) -> str:

@@ -134,17 +134,17 @@ def _work(session: Session, machine: "Machine", show: Show, *, answer: str | Non
     except AgentError as error:
         session.meter.release()
         session.note("held", str(error))
+        session.write_reports()
         raise
 
 
 def _ending(session: Session, *, waiting: bool, drained: bool) -> Ending:
     run_id = session.run_id
     if waiting:
-        session.note("waiting", "every gate passes; the plan waits for a person's approval")
-        session.write_reports()
         return Ending(run_id, "waiting", session.store.load_run().reason, WAITING)
     if drained:
         session.note("drained", f"stopped at a border; continue with: resume {run_id}")
+        session.write_reports()
         return Ending(run_id, "drained", session.store.load_run().reason, DRAINED)
     record = session.store.load_run()
     code = EXIT_CODES[Step(record.status.upper())]

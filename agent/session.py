@@ -169,14 +169,31 @@ def price_per_hour(config: RunConfig) -> float:
     return price
 
 
+def find_model(config: RunConfig) -> str:
+    """Where the engine's model is, in a phrase; nothing is loaded.
+
+    Raises:
+        EngineError: if it is not there, with what to do about it.
+    """
+    section = config.engine
+    if section.kind != "hf":
+        return f"{section.kind}: {section.model} at {section.base_url or 'no base_url'}"
+    from pipeline.engine.models import resolve
+
+    files = resolve(engine_spec(section, os.environ))
+    return f"{files.name} found" + ("" if files.ready else "; converted at the first run")
+
+
 def create_run(root: Path, run_id: str, config: RunConfig) -> None:
     """Make the folder and the books of a run that does not exist yet.
 
     Raises:
         ConfigError: if a price or a reviewer's key is missing.
+        EngineError: if there is no such model.
         RunError: if the id is taken or not valid.
     """
     price = price_per_hour(config)
+    find_model(config)
     _, reviewer = choose_reviewer(config.reviewer, config.prices, os.environ)
     store = RunStore.create(root, run_id)
     record = RunRecord(

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.controls import critic_controls
 from pipeline.critics import CriticName, instruction_scores, pair_scores
 from pipeline.engine.base import Engine
-from pipeline.margins import Margin, check_margin, set_margin
+from pipeline.margins import Margin, check_margin, lowest_margin, set_margin
 from pipeline.params import CriticParams, GenParams
 from pipeline.types import Certificate
 
@@ -72,8 +72,8 @@ class Calibration:
     def floors(self, critic: CriticParams) -> dict[str, float]:
         """Lowest admissible value of each margin that has one: a review may not go below."""
         found = {
-            "critic.instruction_margin": self.instruction_margin(None).margin,
-            "critic.pair_margin": self.pair_margin(critic.pair, None).margin,
+            "critic.instruction_margin": self._floor(self.instruction),
+            "critic.pair_margin": self._floor(self.pairs[critic.pair]),
         }
         return {name: margin for name, margin in found.items() if margin is not None}
 
@@ -95,6 +95,11 @@ class Calibration:
         """The calibration that :meth:`to_json` wrote."""
         scores = {n: Scores(tuple(s["good"]), tuple(s["bad"])) for n, s in value["scores"].items()}
         return cls(scores.pop("instruction"), scores, value["max_false_accept"])
+
+    def _floor(self, scores: Scores) -> float | None:
+        if self._margin(scores, None).margin is None:
+            return None
+        return lowest_margin(scores.good, scores.bad, max_false_accept=self.max_false_accept)
 
     def _margin(self, scores: Scores, margin: float | None) -> Margin:
         limit = self.max_false_accept

@@ -69,14 +69,19 @@ def set_margin(good: Sequence[float], bad: Sequence[float], *, max_false_accept:
     area = auc(good, bad)
     if area is None:
         return _none(good, bad, area, "no controls")
-    admissible = [
-        m for m in _candidates(good, bad)
-        if abs(m) <= _BOUND and upper_limit(_above(bad, m), len(bad)) < max_false_accept
-    ]  # fmt: skip
+    admissible = _admissible(good, bad, max_false_accept)
     if not admissible:
         return _none(good, bad, area, f"{len(bad)} bad controls cannot show so few false accepts")
     best = max(admissible, key=lambda m: (_gain(good, bad, m), -abs(m)))
     return check_margin(best, good, bad, max_false_accept=max_false_accept)
+
+
+def lowest_margin(
+    good: Sequence[float], bad: Sequence[float], *, max_false_accept: float
+) -> float | None:
+    """The loosest margin whose false accepts stay below the maximum; None if there is none."""
+    found = _admissible(good, bad, max_false_accept) if good and bad else []
+    return min(found, default=None)
 
 
 def check_margin(
@@ -99,6 +104,17 @@ def check_margin(
 
 def _none(good: Sequence[float], bad: Sequence[float], area: float | None, reason: str) -> Margin:
     return Margin(None, None, None, None, area, len(good), len(bad), reason)
+
+
+def _admissible(
+    good: Sequence[float], bad: Sequence[float], max_false_accept: float
+) -> list[float]:
+    """Margins within bounds that accept few enough bad controls."""
+    return [
+        m
+        for m in _candidates(good, bad)
+        if abs(m) <= _BOUND and upper_limit(_above(bad, m), len(bad)) < max_false_accept
+    ]
 
 
 def _candidates(good: Sequence[float], bad: Sequence[float]) -> list[float]:

@@ -83,13 +83,13 @@ def check_prompts(prompts: Sequence[str], info: EngineInfo) -> list[SentinelResu
 def check_behaviour(engine: Engine) -> SentinelResult:
     """Ask questions; a model that ends its text after a short answer was tuned to answer.
 
-    They are asked bare, and in the chat markers of every family whose markers are tokens of this
-    model, or in all of them where the engine cannot name its tokens. A base model writes on.
+    They are asked bare, and in the chat markers of every family whose markers are single tokens of
+    this model. A base model writes on.
 
     Raises:
         EngineError: if the engine fails.
     """
-    forms = ("{}", *_chats(engine.info))
+    forms = ("{}", *_chats(engine))
     prompts = [form.format(question) for form in forms for question in QUESTIONS]
     rows = engine.generate([GenRequest("", prompt, _PROBE, seed=0) for prompt in prompts])
     n = len(QUESTIONS)
@@ -106,9 +106,8 @@ def check_behaviour(engine: Engine) -> SentinelResult:
     return SentinelResult("instruction_tuned", most <= MAX_ENDED * n, found)
 
 
-def _chats(info: EngineInfo) -> list[str]:
-    known = set(info.special_tokens)
-    return [chat for chat in CHATS if not known or known.issuperset(MARKERS.findall(chat))]
+def _chats(engine: Engine) -> list[str]:
+    return [chat for chat in CHATS if set(engine.count_tokens(MARKERS.findall(chat))) == {1}]
 
 
 def _special_tokens(prompts: Sequence[str], info: EngineInfo) -> set[str]:

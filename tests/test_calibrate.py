@@ -7,6 +7,7 @@ from pipeline.engine.scripted import ScriptedEngine
 from pipeline.params import GenParams
 
 PARTED = Scores(tuple(1 + i / 100 for i in range(60)), tuple(-1 - i / 100 for i in range(60)))
+BAD = tuple(i / 10 for i in range(-20, 40))
 MIXED = Scores(tuple(i / 30 for i in range(60)), tuple(i / 30 for i in range(60)))
 
 
@@ -39,6 +40,15 @@ def test_floors_are_of_certified_critics_only() -> None:
         "critic.instruction_margin", "critic.pair_margin",
     }  # fmt: skip
     assert set(made(lift=MIXED).floors(GenParams().critic)) == {"critic.instruction_margin"}
+
+
+def test_a_floor_is_the_loosest_margin_that_controls_allow() -> None:
+    calibration = made(lift=Scores(tuple(i / 10 for i in range(38, 98)), BAD))
+    floor = calibration.floors(GenParams().critic)["critic.pair_margin"]
+    chosen = calibration.pair_margin("lift", None).margin
+    assert chosen is not None and floor < chosen
+    assert calibration.pair_margin("lift", floor).margin == floor
+    assert calibration.pair_margin("lift", floor - 0.2).margin is None
 
 
 def test_it_survives_json() -> None:

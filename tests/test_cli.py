@@ -121,6 +121,7 @@ def test_bad_input_is_told_and_leaves_nothing(
     assert done.returncode in (2, 10), (done.stdout, done.stderr)
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "reports").exists(), "nothing was begun"
 
 
 def test_malformed_jsonl_is_named_by_its_line(tmp_path: Path) -> None:

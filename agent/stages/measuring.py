@@ -54,7 +54,6 @@ def judge(session: Session, place: Place, show: Show) -> Decision:
         _score_predictions(session, round_)
         session.store.save_round(_record(session, round_, decision))
         session.note("running", decision.reason)
-        session.write_reports()
     return decision
 
 
@@ -92,7 +91,7 @@ def _audit(session: Session, samples: Sequence[Sample], params: GenParams) -> Sm
 
 
 def _facts(round_: _Judged) -> RoundFacts:
-    failed = [check.found for check in round_.smoke.checks if not check.passed]
+    failed = [f"{c.name}: {c.found}" for c in round_.smoke.checks if not c.passed]
     return RoundFacts(
         round=round_.place.round,
         micro_batches=round_.place.micro_batches,

@@ -19,8 +19,8 @@ from agent.stages.pilot import Place, Show, op_id, samples
 from pipeline.forecast import KeptForecast, forecast_kept
 from pipeline.types import Sample
 
-LOADING_SECONDS = 120.0
-"""Set aside for loading the model again."""
+SPARE_SECONDS = 120.0
+"""Set aside beside what was measured, for whatever a restart takes."""
 SLOWER = 2.0
 """The maximum cost allows for scale being this many times slower than the pilot."""
 
@@ -64,8 +64,9 @@ def make_plan(session: Session, examples: int) -> Plan:
     rows = round_samples(session, passed)
     kept = forecast(rows, attempts=attempts, target=examples)
     each = _seconds_per_attempt(session, passed, len(rows))
-    seconds = _duration(kept, each)
-    longest = attempts * each * SLOWER + LOADING_SECONDS
+    loading = _loading_seconds(session)
+    seconds = _duration(kept, each, loading)
+    longest = (attempts * each + loading) * SLOWER + SPARE_SECONDS
     most = min(time_to_micro(longest, rate), session.ledger.totals().remaining)
     return Plan(
         run_id=run.run_id,
@@ -146,15 +147,20 @@ def _seconds_per_attempt(session: Session, record: RoundRecord, drawn: int) -> f
     return float(sum(session.paid(name)["seconds"] for name in names)) / max(1, drawn)
 
 
-def _duration(kept: KeptForecast, each: float) -> Interval:
+def _loading_seconds(session: Session) -> float:
+    """What opening the engine took in the preflight, by the ledger less the work itself."""
+    rows = [r for r in session.ledger.rows() if r.stage == "preflight" and r.engine_seconds]
+    return max(0.0, rows[-1].engine_seconds - float(session.paid("preflight")["seconds"]))
+
+
+def _duration(kept: KeptForecast, each: float, loading: float) -> Interval:
     """Seconds until the target or the last attempt; fewer kept rows take longer."""
-    target, attempts = kept.target, kept.attempts
 
     def until(rows: float) -> float:
-        share = min(1.0, target / rows) if rows > 0 else 1.0
-        return attempts * share * each + LOADING_SECONDS / 10
+        share = min(1.0, kept.target / rows) if rows > 0 else 1.0
+        return kept.attempts * share * each + loading
 
-    expected = (kept.attempts_needed or attempts) * each + LOADING_SECONDS / 10
+    expected = (kept.attempts_needed or kept.attempts) * each + loading
     return Interval(expected=expected, low=min(expected, until(kept.high)), high=until(kept.low))
 
 

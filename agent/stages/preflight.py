@@ -6,11 +6,10 @@ bad rows, and both critics and detectors get their certificates.
 """
 
 import shutil
+import time
 from dataclasses import asdict
 from functools import cache
 from typing import Any
-
-from pipeline.sentinels import SentinelResult, check_behaviour, check_prompts
 
 from agent.errors import SentinelError, StorageError
 from agent.policy import Decision, Step
@@ -21,6 +20,7 @@ from pipeline.controls import certify_detectors
 from pipeline.engine.base import Engine
 from pipeline.params import GenParams
 from pipeline.prompting import choose_examples, instruction_prompts, response_prompts
+from pipeline.sentinels import SentinelResult, check_behaviour, check_prompts
 from pipeline.types import Certificate
 from prompts.library import fewshot_set, rubric
 
@@ -70,7 +70,7 @@ def calibration(session: Session) -> Calibration:
 
 
 def _examine(session: Session, engine: Engine) -> dict[str, Any]:
-    parameters = session.config.parameters
+    began, parameters = time.monotonic(), session.config.parameters
     sentinels = [*check_prompts(_prompts(parameters), engine.info), check_behaviour(engine)]
     # Thousands of unused tokens would stand in every record; the digest covers them.
     facts = asdict(engine.info) | {"special_tokens": ()}
@@ -81,7 +81,7 @@ def _examine(session: Session, engine: Engine) -> dict[str, Any]:
     if all(s.passed for s in sentinels):
         limit = session.config.critic.max_false_accept
         result["calibration"] = calibrate(engine, max_false_accept=limit).to_json()
-    return result
+    return result | {"seconds": round(time.monotonic() - began, 3)}
 
 
 def _prompts(parameters: GenParams) -> list[str]:

@@ -130,14 +130,17 @@ class RowCache:
         self.pads = self.pads[: len(sources)]
 
     def as_prefix(self) -> Prefix:
-        """The cache of a single row without padding, as a prefix for others."""
-        assert self.prefix.length == 0 and self.pads.shape[0] == 1
-        pairs = (self._layers[layer] for layer in sorted(self._layers))
-        layers = tuple(
-            (keys[0, :, : self.used].clone(), values[0, :, : self.used].clone())
-            for keys, values in pairs
-        )
-        return Prefix(self.used, layers)
+        """The prefix with the tokens of a single row after it, as a prefix for others."""
+        import torch
+
+        assert self.pads.shape[0] == 1 and not self._padded
+        layers = []
+        for layer in sorted(self._layers):
+            pair = [stored[0, :, : self.used] for stored in self._layers[layer]]
+            if self.prefix.length:
+                pair = [torch.cat(both, 1) for both in zip(self.prefix.layers[layer], pair)]
+            layers.append((pair[0].clone(), pair[1].clone()))
+        return Prefix(self.prefix.length + self.used, tuple(layers))
 
     def mask(self, count: int, window: int | None) -> "Mask":
         """What queries of the newest ``count`` slots may not see.

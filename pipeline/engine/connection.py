@@ -23,6 +23,10 @@ _Out = TypeVar("_Out")
 class Refused(EngineError):
     """The server answered with an error status."""
 
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
 
 class Connection:
     """An OpenAI-compatible server and the name of a model there."""
@@ -82,7 +86,7 @@ class Connection:
         except openai.APIStatusError as error:
             found = self._quote(error.response.text)
             message = f"the server at {self.base_url} refused {url}: {error.status_code} {found}"
-            raise Refused(message) from error
+            raise Refused(message, status=error.status_code) from error
         return self._object(content)
 
     def _object(self, content: bytes) -> dict[str, Any]:
@@ -106,11 +110,8 @@ class Connection:
 
 def in_parallel(work: Callable[[_In], _Out], items: Sequence[_In]) -> list[_Out]:
     """Results in the order of ``items``; after a failure nothing further is begun."""
-    pool = ThreadPoolExecutor(CONCURRENCY)
-    try:
+    with ThreadPoolExecutor(CONCURRENCY) as pool:
         return list(pool.map(work, items))
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def field(tree: Mapping[str, Any], name: str, kind: type[_Out]) -> _Out:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pipeline.engine.attention import EMPTY, Prefix, RowCache
+from pipeline.engine.attention import Prefix, RowCache
 from pipeline.engine.loading import Loaded
 from pipeline.engine.sampling import Sampler
 from pipeline.engine.stops import Ending, first_stop, settle
@@ -31,7 +31,7 @@ class Row:
 
     place: int
     """Where its result goes."""
-    ids: Sequence[int]
+    ids: tuple[int, ...]
     """Its own prompt tokens, after the shared prefix."""
     sampling: Sampling
     """How it is drawn."""
@@ -43,14 +43,14 @@ class Row:
     """Set when it has ended."""
 
 
-def compute_prefix(loaded: Loaded, ids: Sequence[int]) -> Prefix:
-    """Keys and values of tokens that rows will share."""
+def extend(loaded: Loaded, prefix: Prefix, ids: Sequence[int]) -> Prefix:
+    """Keys and values of tokens that rows will share, after those of ``prefix``."""
     import torch
 
     if not ids:
-        return EMPTY
+        return prefix
     pads = torch.zeros(1, dtype=torch.long, device=loaded.device)
-    cache = RowCache(EMPTY, pads, capacity=len(ids))
+    cache = RowCache(prefix, pads, capacity=len(ids))
     _prefill(loaded, torch.tensor([list(ids)], device=loaded.device), cache)
     return cache.as_prefix()
 

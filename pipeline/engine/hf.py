@@ -10,13 +10,15 @@ that a row has the same tokens whatever it is batched with.
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
+from os.path import commonprefix
 from typing import Any, Final
 
-from pipeline.engine.attention import Prefix
+from pipeline.engine.attention import EMPTY, Prefix
 from pipeline.engine.base import EngineSpec
 from pipeline.engine.checks import check_requests, check_scores
-from pipeline.engine.decode import Row, compute_prefix, decode
+from pipeline.engine.decode import Row, decode, extend
 from pipeline.engine.loading import Loaded, load
 from pipeline.engine.models import prepare
 from pipeline.engine.scoring import Item, groups, items, score_group
@@ -28,6 +30,8 @@ _PREFIXES: Final = 8
 _BATCH: Final = {"cpu": 96}
 _DEFAULT_BATCH: Final = 256
 _TEXTS: Final = 4096
+_WORTH_SHARING: Final = 8
+"""Rows whose common beginning is computed once for all."""
 
 
 class HFEngine:
@@ -83,7 +87,11 @@ class HFEngine:
         ]
         with torch.inference_mode():
             for shared, batch in self._batches(rows, [request.prefix for request in requests]):
-                decode(loaded, self._prefix(shared), shared, batch)
+                common = _common([row.ids for row in batch])
+                prefix = extend(loaded, self._prefix(shared), common)
+                for row in batch:
+                    row.ids = row.ids[len(common) :]
+                decode(loaded, prefix, shared + common, batch)
         return [_completion(row) for row in rows]
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[tuple[Score, ...]]:
@@ -95,7 +103,9 @@ class HFEngine:
         found: list[dict[int, Score]] = [{} for _ in requests]
         with torch.inference_mode():
             for shared, rows in self._items(requests):
-                prefix = self._prefix(shared)
+                common = _common([row.prompt for row in rows])
+                prefix = extend(loaded, self._prefix(shared), common)
+                rows = [replace(row, prompt=row.prompt[len(common) :]) for row in rows]
                 for group in groups(rows, vocabulary=loaded.vocabulary):
                     for place, column, score in score_group(loaded, prefix, group):
                         found[place][column] = score
@@ -128,7 +138,7 @@ class HFEngine:
 
     def _prefix(self, shared: tuple[int, ...]) -> Prefix:
         if shared not in self._prefixes:
-            self._prefixes[shared] = compute_prefix(self._open(), shared)
+            self._prefixes[shared] = extend(self._open(), EMPTY, shared)
             if len(self._prefixes) > _PREFIXES:
                 self._prefixes.popitem(last=False)
         self._prefixes.move_to_end(shared)
@@ -164,6 +174,14 @@ class HFEngine:
             continuations = [self._encode(text) for text in request.continuations]
             by_prefix.setdefault(shared, []).extend(items(place, prompt, continuations))
         return by_prefix.items()
+
+
+def _common(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """What all prompts of a batch begin with, but for a last token that is left to each row."""
+    if len(prompts) < _WORTH_SHARING:
+        return ()
+    most = min(map(len, prompts)) - 1
+    return tuple(commonprefix(prompts))[:most]
 
 
 def _special_tokens(loaded: Loaded) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from pipeline.engine.connection import Connection, field
+from pipeline.engine.connection import Connection, Refused, field
 from pipeline.errors import EngineError
 from pipeline.types import Completion, GenRequest, Sampling, Score, ScoreRequest
 
@@ -87,8 +87,12 @@ class OpenAIServer:
         """Whether the server gives the log-probabilities of a prompt's tokens, tried once."""
         text = "The sun rises in the east."
         try:
-            tokens = _echo(self._ask({"prompt": text, "echo": True, "logprobs": 1} | _GREEDY))
-        except EngineError:
+            answer = self._ask({"prompt": text, "echo": True, "logprobs": 1} | _GREEDY)
+        except Refused:
+            return False
+        try:
+            tokens = _echo(answer)
+        except EngineError:  # an answer of another form; a server that is gone is no such thing
             return False
         scored = [t.logprob for t in tokens[1:]]
         return len(scored) > 3 and None not in scored and text in "".join(t.text for t in tokens)

@@ -8,8 +8,10 @@ whole vocabulary. The random number of a row is a hash of its seed and step, not
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final
 
+from pipeline.engine.shortlist import ShortList, shortlist
 from pipeline.errors import EngineError
 from pipeline.types import Sampling
 
@@ -20,16 +22,51 @@ if TYPE_CHECKING:
 
 _SHORT: Final = (256, 4096)
 """Lengths of the short list that are tried before the whole vocabulary."""
-_BLOCK: Final = 128
-_LEAST: Final = -80.0
-"""Logarithm of the least weight: a vocabulary of such tokens weighs 1e-29."""
 _CHUNK_BYTES: Final = {"cpu": 4 << 20}
 """Float32 logits worked on at once: what a core's cache holds, where there is one."""
 _DEFAULT_CHUNK_BYTES: Final = 1 << 28
 
 
+@dataclass(frozen=True, slots=True)
+class _Knobs:
+    """Sampling parameters of the rows of a batch, one entry a row."""
+
+    temperature: "Tensor"
+    greedy: "Tensor"
+    top_p: "Tensor"
+    top_k: "Tensor"
+    min_p: "Tensor"
+    penalty: "Tensor"
+    unlimited: "Tensor"
+
+    @classmethod
+    def of(cls, samplings: Sequence[Sampling], device: str) -> "_Knobs":
+        import torch
+
+        def column(values: Sequence[float], dtype: "torch.dtype" = torch.float64) -> "Tensor":
+            return torch.tensor(values, dtype=dtype, device=device)
+
+        return cls(
+            temperature=column([s.temperature or 1.0 for s in samplings]),
+            greedy=column([s.temperature == 0 for s in samplings], torch.bool),
+            top_p=column([s.top_p for s in samplings]),
+            top_k=column([s.top_k for s in samplings], torch.long),
+            min_p=column([s.min_p for s in samplings]),
+            penalty=column([s.repetition_penalty for s in samplings], torch.float32),
+            unlimited=column([not _limits(s) for s in samplings], torch.bool),
+        )
+
+    def take(self, index: "Tensor") -> "_Knobs":
+        """The parameters of some rows."""
+        return _Knobs(*(getattr(self, f.name)[index] for f in fields(self)))
+
+
+def _limits(sampling: Sampling) -> bool:
+    return sampling.top_p < 1 or sampling.top_k > 0 or sampling.min_p > 0
+
+
 class Sampler:
-    """Sampling parameters and seen tokens of the rows of a batch."""
+    """Draws for the rows of a batch, and remembers which tokens each has seen."""
 
     def __init__(
         self,
@@ -41,26 +78,16 @@ class Sampler:
     ) -> None:
         """One entry in each sequence for each row; prompts hold every token of the prompt."""
         import numpy as np
-        import torch
-
-        def column(values: Sequence[float]) -> "Tensor":
-            return torch.tensor(values, dtype=torch.float64, device=device)
 
         self._seeds = np.array([seed % 2**64 for seed in seeds], dtype=np.uint64)
-        self._temperature = column([s.temperature or 1.0 for s in samplings])
-        self._greedy = torch.tensor([s.temperature == 0 for s in samplings], device=device)
-        self._top_p = column([s.top_p for s in samplings])
-        self._top_k = torch.tensor([s.top_k for s in samplings], device=device)
-        self._min_p = column([s.min_p for s in samplings])
-        self._penalty = column([s.repetition_penalty for s in samplings]).float()
-        self._penalised = any(s.repetition_penalty != 1 for s in samplings)
-        self._seen = _rectangle(prompts, device) if self._penalised else None
+        self._knobs = _Knobs.of(samplings, device)
+        penalised = any(s.repetition_penalty != 1 for s in samplings)
+        self._seen = _rectangle(prompts, device) if penalised else None
 
     def keep(self, sources: Sequence[int]) -> None:
         """Leave only the rows in ``sources``, in that order."""
-        index = self._top_k.new_tensor(sources)
-        for name in ("temperature", "greedy", "top_p", "top_k", "min_p", "penalty"):
-            setattr(self, f"_{name}", getattr(self, f"_{name}")[index])
+        index = self._knobs.top_k.new_tensor(sources)
+        self._knobs = self._knobs.take(index)
         self._seeds = self._seeds[list(sources)]
         if self._seen is not None:
             self._seen = self._seen[index]
@@ -91,107 +118,98 @@ class Sampler:
         import torch
 
         everything = torch.arange(len(logits), device=logits.device)
-        values, ids, total = self._short_list(logits, everything, logits.shape[1])
-        weights, kept = self._kept(everything, values, total)
-        kept[:, 1:] &= ~self._greedy[:, None]
+        short = self._short_list(logits, everything, logits.shape[1])
+        weights, kept = self._kept(everything, short.values, short.low)
+        kept[:, 1:] &= ~self._knobs.greedy[:, None]
         weights = weights * kept
         out = torch.zeros(logits.shape, dtype=torch.float64, device=logits.device)
-        return out.scatter_(1, ids, weights / weights.sum(1, keepdim=True))
+        return out.scatter_(1, short.ids, weights / weights.sum(1, keepdim=True))
 
     def _draw_from(
         self, logits: "Tensor", rows: "Tensor", chance: "Tensor", length: int
     ) -> "tuple[Tensor, Tensor]":
         """Tokens of ``rows`` from short lists, and for which rows the list was long enough."""
-        values, ids, total = self._short_list(logits, rows, length)
-        if (broken := values[:, 0].isnan()).any():
-            found = rows[broken].tolist()
+        short = self._short_list(logits, rows, length)
+        if not bool((sound := short.values[:, 0].isfinite()).all()):
+            found = rows[~sound].tolist()
             raise EngineError(
                 f"rows {found} of the batch have logits that are not numbers; the weights are "
                 f"damaged or overflow in this dtype: try engine.dtype float32 or bfloat16"
             )
-        weights, kept = self._kept(rows, values, total)
-        whole = values.shape[1] == logits.shape[1]
-        complete = ~kept[:, -1] if not whole else kept[:, 0]
-        unlimited = (self._top_p >= 1) & (self._top_k == 0) & (self._min_p == 0)
-        mass = (weights * kept).cumsum(1)
-        target = chance[rows] * self._either(complete, mass[:, -1], total)
-        known = complete | (unlimited[rows] & (target < mass[:, -1])) | self._greedy[rows]
-        place = (mass <= target[:, None]).sum(1).clamp_(max=kept.sum(1) - 1)
-        place.masked_fill_(self._greedy[rows], 0)
-        return ids.gather(1, place[:, None])[:, 0], known
+        place, known = self._places(rows, short, short.low, chance)
+        if short.high is not short.low:
+            # A larger total moves a place to the right only, so two that agree are the true one.
+            place_high, known_high = self._places(rows, short, short.high, chance)
+            known = known & known_high & (place == place_high)
+        return short.ids.gather(1, place[:, None])[:, 0], known
 
-    @staticmethod
-    def _either(condition: "Tensor", one: "Tensor", other: "Tensor") -> "Tensor":
-        return one.where(condition, other)
+    def _places(
+        self, rows: "Tensor", short: ShortList, total: "Tensor", chance: "Tensor"
+    ) -> "tuple[Tensor, Tensor]":
+        """Where in the short list each row's token is, and whether it must be there."""
+        import torch
+
+        weights, kept = self._kept(rows, short.values, total)
+        mass = (weights * kept).cumsum(1)
+        # Where top-k reaches beyond the list, what it would share its mass with is not known.
+        complete = (~kept[:, -1] & (self._knobs.top_k[rows] <= kept.shape[1])) | short.whole
+        target = chance[rows] * torch.where(complete, mass[:, -1], total)
+        known = complete | (self._knobs.unlimited[rows] & (target < mass[:, -1])) | self._knobs.greedy[rows]
+        place = (mass <= target[:, None]).sum(1).clamp_(max=kept.sum(1) - 1)
+        return place.masked_fill_(self._knobs.greedy[rows], 0), known
 
     def _kept(
         self, rows: "Tensor", values: "Tensor", total: "Tensor"
     ) -> "tuple[Tensor, Tensor]":
         """Weights relative to the likeliest token's, and which tokens the rules keep."""
+        import torch
+
         values = values.double()
-        scaled = (values - values[:, :1]) / self._temperature[rows, None]
-        weights = scaled.exp()
-        top_k = self._top_k[rows]
+        weights = ((values - values[:, :1]) / self._knobs.temperature[rows, None]).exp()
+        top_k = self._knobs.top_k[rows]
         last = (top_k.clamp(1, values.shape[1]) - 1)[:, None]
         among = (values >= values.gather(1, last)) | (top_k == 0)[:, None]
-        total = self._either(top_k == 0, total, (weights * among).sum(1))
+        total = torch.where(top_k == 0, total, (weights * among).sum(1))
         before = weights.cumsum(1) - weights
-        top_p = self._top_p[rows, None]
+        top_p = self._knobs.top_p[rows, None]
         nucleus = (before < top_p * total[:, None]) | (top_p >= 1)
-        kept = among & nucleus & (weights >= self._min_p[rows, None])
+        kept = among & nucleus & (weights >= self._knobs.min_p[rows, None])
         kept[:, 0] = True
         return weights, kept
 
-    def _short_list(
-        self, logits: "Tensor", rows: "Tensor", length: int
-    ) -> "tuple[Tensor, Tensor, Tensor]":
-        """The likeliest tokens of ``rows``: values and ids in falling order, and total weight."""
+    def _short_list(self, logits: "Tensor", rows: "Tensor", length: int) -> ShortList:
         import torch
 
         size = _CHUNK_BYTES.get(logits.device.type, _DEFAULT_CHUNK_BYTES)
         step = max(1, size // (4 * logits.shape[1]))
-        parts = [self._short_chunk(logits, part, length) for part in rows.split(step)]
-        values, ids, total = (torch.cat(column) for column in zip(*parts, strict=True))
-        return values, ids, total
+        parts = [
+            shortlist(self._scores(logits, part), self._knobs.temperature[part, None].float(), length)
+            for part in rows.split(step)
+        ]
+        low = torch.cat([part.low for part in parts])
+        exact = all(part.high is part.low for part in parts)
+        return ShortList(
+            whole=length >= logits.shape[1],
+            values=torch.cat([part.values for part in parts]),
+            ids=torch.cat([part.ids for part in parts]),
+            low=low,
+            high=low if exact else torch.cat([part.high for part in parts]),
+        )
 
-    def _short_chunk(
-        self, logits: "Tensor", rows: "Tensor", length: int
-    ) -> "tuple[Tensor, Tensor, Tensor]":
+    def _scores(self, logits: "Tensor", rows: "Tensor") -> "Tensor":
+        """Float32 logits of ``rows`` after the repetition penalty; a copy."""
         import torch
 
-        scores = logits[rows].float()
+        first, count = int(rows[0]), len(rows)
+        together = int(rows[-1]) == first + count - 1
+        scores = (logits[first : first + count] if together else logits[rows]).to(
+            torch.float32, copy=True
+        )
         if self._seen is not None:
-            seen, penalty = self._seen[rows], self._penalty[rows, None]
+            seen, penalty = self._seen[rows], self._knobs.penalty[rows, None]
             found = scores.gather(1, seen)
             scores.scatter_(1, seen, torch.where(found > 0, found / penalty, found * penalty))
-        values, ids = largest(scores, length)
-        scores.sub_(values[:, :1]).div_(self._temperature[rows, None].float())
-        # Exponentials that are subnormal cost a hundred times as much, and add nothing.
-        total = scores.clamp_(min=_LEAST).exp_().sum(1)
-        return values, ids, total.double()
-
-
-def largest(scores: "Tensor", length: int) -> "tuple[Tensor, Tensor]":
-    """The ``length`` largest of each row in falling order, with their places.
-
-    Wide rows are cut into blocks: the largest values lie in the blocks with the largest peaks.
-    """
-    import torch
-
-    rows, width = scores.shape
-    blocks, rest = divmod(width, _BLOCK)
-    if length >= width:
-        values, ids = scores.sort(dim=1, descending=True)
-        return values, ids
-    if length * 4 > blocks or rest:
-        values, ids = scores.topk(length)
-        return values, ids
-    cut = scores.view(rows, blocks, _BLOCK)
-    chosen = cut.amax(2).topk(length, sorted=False).indices
-    inside = cut.gather(1, chosen[:, :, None].expand(-1, -1, _BLOCK)).view(rows, -1)
-    values, places = inside.topk(length)
-    ids = chosen.gather(1, torch.div(places, _BLOCK, rounding_mode="floor"))
-    return values, ids * _BLOCK + places % _BLOCK
+        return scores
 
 
 def uniform(seeds: "NDArray[np.uint64]", step: int) -> "NDArray[np.float64]":

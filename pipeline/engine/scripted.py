@@ -189,8 +189,13 @@ def _score(suffix: str, continuation: str) -> Score:
         return Score(-1.0 + sign * _preference(suffix), 1)
     shared = script.stems(_asked(suffix)) & script.stems(continuation)
     nonsense = 2.0 * ("vor" in continuation or "xel" in continuation)
-    mean = -3.0 - nonsense + min(1.2, 0.8 * len(shared)) + 0.05 * _noise(suffix, continuation)
-    return Score(mean * tokens, tokens)
+    about = 0.4 * bool(shared & _SUBJECTS)
+    mean = -3.0 - nonsense + min(1.2, 0.8 * len(shared)) + about
+    return Score((mean + 0.05 * _noise(suffix, continuation)) * tokens, tokens)
+
+
+_SUBJECTS: Final = frozenset(thing[:5] for thing in script.THINGS)
+"""What its own instructions are about; a pair that shares one of these surely belongs together."""
 
 
 def _asked(suffix: str) -> str:

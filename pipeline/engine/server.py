@@ -2,7 +2,8 @@
 
 Finds out at the start which server it is, and speaks to it in the dialect that tells most; requests
 go out side by side, one completion each. Tokenisation is the server's own: it is given a row's
-prefix and suffix as one text, so that a border between them need not be one of tokens.
+prefix and suffix as one text, so that a border between them need not be one of tokens. A row drawn
+alone repeats itself; beside others its sums are taken in another order, and it may not.
 """
 
 import hashlib
@@ -20,6 +21,9 @@ from pipeline.types import Completion, EngineInfo, GenRequest, Score, ScoreReque
 
 _NO_LIMIT: Final = 2**31 - 1
 """Context of a server that does not tell its own; it then refuses long rows itself."""
+
+_NO_LIST: Final = frozenset({404, 405, 501})
+"""Statuses of a server that keeps no list of its models."""
 
 
 class Dialect(Protocol):
@@ -116,7 +120,9 @@ def _find(connection: Connection) -> dict[str, Any]:
     """The server's description of the model."""
     try:
         listed = connection.get("/models").get("data")
-    except Refused:  # a server may have no list
+    except Refused as refusal:
+        if refusal.status not in _NO_LIST:
+            raise
         return {"id": connection.model}
     models = [m for m in listed if isinstance(m, dict)] if isinstance(listed, list) else []
     for model in models:

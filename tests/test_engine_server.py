@@ -1,0 +1,196 @@
+"""pipeline/engine/server.py and its common dialect, against loopback servers that play a part."""
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from completion_server import MODELS, USAGE, choice, engine, request
+
+from pipeline.engine import open_engine
+from pipeline.engine.base import EngineSpec
+from pipeline.engine.openai_server import UNKNOWN_ID
+from pipeline.errors import EngineError
+from pipeline.types import Sampling, Score, ScoreRequest
+
+
+def test_a_request_carries_every_knob_under_every_name():
+    with engine(lambda path, body: choice()) as opened:
+        opened.generate([request()])
+        path, body = opened.seen[0]
+    assert path == "/v1/completions" and body["prompt"] == "P Say hi:" and body["model"] == "base"
+    assert body["repetition_penalty"] == body["repeat_penalty"] == 1.2
+    assert (body["top_k"], body["min_p"], body["top_p"]) == (-1, 0.0, 0.9)
+    assert (body["temperature"], body["max_tokens"]) == (0.7, 5)
+    assert body["stop"] == ["\nInstruction"] and 0 <= body["seed"] < 2**32 - 1
+    assert body["authorization"] == "Bearer key-1234"
+
+
+@pytest.mark.parametrize(
+    ("told", "reason", "stop", "ids"),
+    [
+        ({"token_ids": [5, 6, 1]}, "eos", None, (5, 6)),
+        ({"token_ids": [5, 6], "stop_reason": "\nInstruction"}, "stop", "\nInstruction", (5, 6)),
+        ({"stop_reason": 106}, "eos", None, (UNKNOWN_ID,) * 3),
+        ({"matched_stop": "\nInstruction"}, "stop", "\nInstruction", (UNKNOWN_ID,) * 4),
+        ({"finish_reason": "length"}, "length", None, (UNKNOWN_ID,) * 4),
+    ],
+    ids=["eos", "stop", "end token by number", "sglang", "length"],
+)
+def test_how_a_row_ended_is_read_from_the_answer(told, reason, stop, ids):
+    answer = choice(**told)
+    if "matched_stop" in told:
+        del answer["choices"][0]["stop_reason"]
+    sampling = Sampling(temperature=0.7, max_new_tokens=4, stop=("\nInstruction",))
+    with engine(lambda path, body: answer) as opened:
+        (row,) = opened.generate([request(sampling=sampling)])
+    assert (row.finish_reason, row.stop, row.token_ids, row.text) == (reason, stop, ids, " hi")
+
+
+def test_rows_come_back_in_order_though_answered_side_by_side():
+    active, most = 0, 0
+    lock = threading.Lock()
+
+    def answer(path: str, body: dict[str, Any]) -> Any:
+        nonlocal active, most
+        with lock:
+            active += 1
+            most = max(most, active)
+        number = int(body["prompt"].split()[-1])
+        time.sleep(0.02 * (number % 3))
+        with lock:
+            active -= 1
+        return choice(text=str(number))
+
+    with engine(answer) as opened:
+        rows = opened.generate([request(str(n)) for n in range(40)])
+    assert [row.text for row in rows] == [str(n) for n in range(40)]
+    assert 2 <= most <= 16
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ({"choices": [], "usage": USAGE}, "0 choices where one"),
+        ({"choices": choice()["choices"] * 2, "usage": USAGE}, "2 choices where one"),
+        ({"usage": USAGE}, "choices = None"),
+        (choice(text=None), "text = None"),
+        (choice(text=" hi\nInstruction: x"), "ignores stop strings"),
+        ({"choices": choice()["choices"]}, "usage = None"),
+        (choice(finish_reason="length"), "ended after 4 of 5 tokens"),
+        (choice(finish_reason="content_filter"), "content_filter"),
+        (b"<html>hello", "'<html>hello'"),
+        (b"[" * 100_000, "expected a JSON object"),
+        (b"[]", "expected a JSON object"),
+        (500, "refused /completions: 500"),
+        (429, "refused /completions: 429"),
+    ],
+)  # fmt: skip
+def test_an_answer_that_cannot_be_trusted_is_an_error_and_is_not_asked_for_again(answer, message):
+    with engine(lambda path, body: answer) as opened:
+        with pytest.raises(EngineError, match=message):
+            opened.generate([request()])
+        assert len(opened.seen) == 1
+
+
+def test_a_server_that_hides_why_it_stopped_is_refused_only_where_that_matters():
+    answer = choice()
+    del answer["choices"][0]["stop_reason"]
+    with engine(lambda path, body: answer) as opened:
+        with pytest.raises(EngineError, match="does not say whether a stop string"):
+            opened.generate([request()])
+        (row,) = opened.generate([request(sampling=Sampling(0.0, 5))])
+    assert row.finish_reason == "eos"
+
+
+def test_silence_and_absence_are_told_apart_and_the_key_is_never_shown():
+    def answer(path: str, body: dict[str, Any]) -> Any:
+        time.sleep(0.5)
+        return choice()
+
+    with engine(answer, timeout=0.1) as opened:
+        with pytest.raises(EngineError, match="silent for 0.1 s"):
+            opened.generate([request()])
+    spec = EngineSpec(kind="server", model="base", base_url="http://127.0.0.1:9/v1", api_key="k-1")
+    with pytest.raises(EngineError, match="no answer from http://127.0.0.1:9/v1.*start the server"):
+        open_engine(spec)
+    with engine(lambda path, body: b'"key-1234 is wrong"') as opened:
+        with pytest.raises(EngineError, match=r"\*\*\* is wrong"):
+            opened.generate([request()])
+
+
+def test_after_a_failure_the_rest_is_not_sent():
+    with engine(lambda path, body: 500) as opened:
+        with pytest.raises(EngineError):
+            opened.generate([request() for _ in range(500)])
+        assert len(opened.seen) < 250
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [({"data": [{"id": "other"}]}, "has 'other', not 'base'"), ({"data": 3}, "has no model, not")],
+)
+def test_a_model_that_is_not_there_is_named_with_those_that_are(models, message):
+    with pytest.raises(EngineError, match=message), engine(lambda p, b: 404, models=models):
+        pass
+
+
+def test_the_engine_says_what_it_is():
+    with pytest.raises(EngineError, match="base_url is not set"):
+        open_engine(EngineSpec(kind="server", model="base"))
+    with engine(lambda path, body: choice()) as first, engine(
+        lambda path, body: choice(), models={"data": [MODELS["data"][0] | {"created": 2}]}
+    ) as second:  # fmt: skip
+        assert first.info.kind == "server" and first.info.context == 512
+        assert first.info.device.startswith("http://127.0.0.1:")
+        assert first.info.digest == second.info.digest
+        with pytest.raises(EngineError, match="exceed the model's context of 512"):
+            first.generate([request(sampling=Sampling(0.5, 512))])
+        with pytest.raises(EngineError, match="temperature"):
+            first.generate([request(sampling=Sampling(-1.0, 5))])
+        assert first.seen == []
+
+
+def words(text: str) -> list[str]:
+    return [w if i == 0 else f" {w}" for i, w in enumerate(text.split(" "))]
+
+
+def echoing(path: str, body: dict[str, Any]) -> Any:
+    """Scores word i of a prompt as -i, after a begin token, and generates one more."""
+    told = ["<s>", *words(body["prompt"]), " more"]
+    logprobs = {"tokens": told, "token_logprobs": [None, *range(0, 1 - len(told), -1)]}
+    usage = {"prompt_tokens": len(told) - 1, "completion_tokens": 1}
+    return {"choices": [{"text": "", "logprobs": logprobs}], "usage": usage}
+
+
+def test_continuations_are_scored_from_an_echoed_prompt():
+    with engine(echoing) as opened:
+        wanted = ScoreRequest("Q: what", " now", (" A", " B C"))
+        assert opened.score([wanted, wanted]) == [(Score(-3.0, 1), Score(-7.0, 2))] * 2
+        assert opened.count_tokens(["", "one", "one two three"]) == [0, 1, 3]
+
+
+def test_a_border_that_no_token_respects_is_found_by_counting():
+    def answer(path: str, body: dict[str, Any]) -> Any:
+        found = echoing(path, body)
+        tokens = found["choices"][0]["logprobs"]["tokens"]
+        found["choices"][0]["logprobs"]["tokens"] = [t.replace("😀", "�") for t in tokens]
+        return found
+
+    with engine(answer) as opened:
+        assert opened.score([ScoreRequest("one two", "", (" 😀 x",))]) == [(Score(-5.0, 2),)]
+
+
+@pytest.mark.parametrize("modern", [True, False])
+def test_without_echo_single_labels_are_scored_and_nothing_else(modern):
+    likely = {" A": -0.5, " B": -1.5}
+    if modern:
+        tops = [{"token": t, "logprob": p} for t, p in likely.items()]
+        logprobs: dict[str, Any] = {"content": [{"token": " A", "top_logprobs": tops}]}
+    else:
+        logprobs = {"tokens": [" A"], "token_logprobs": [-0.5], "top_logprobs": [likely]}
+    with engine(lambda path, body: choice(logprobs=logprobs)) as opened:
+        asked = ScoreRequest("", "Answer:", (" A", " B"))
+        assert opened.score([asked]) == [(Score(-0.5, 1), Score(-1.5, 1))]
+        with pytest.raises(EngineError, match="does not echo.*' a text' is not among its 2"):
+            opened.score([ScoreRequest("", "Answer:", (" a text",))])
