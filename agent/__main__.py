@@ -59,7 +59,7 @@ def run(
 ) -> None:
     """Pilot, measure, review, repeat; stop at the approval of a plan."""
     from agent import runner
-    from agent.config import load_config
+    from agent.config_file import load_config
     from agent.display import open_display
 
     settings = load_config(config, limit_usd=budget)

@@ -1,18 +1,16 @@
 """The typed tree of budget.yaml: every key that a person may write, its default and its bounds.
 
-Unknown keys are errors that name the nearest valid key; everything is checked before a cent is
-spent. Secrets are never here: only the names of the environment variables that hold them.
+Everything is checked before a cent is spent; how a file is read and its errors are explained is
+``agent/config_file.py``. Secrets are never here: only the names of the environment variables that
+hold them.
 """
 
-import difflib
 import hashlib
 import json
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from agent.errors import ConfigError
 from pipeline.params import GenParams
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
@@ -182,89 +180,3 @@ class RunConfig(_Section):
         """SHA-256 of the canonical JSON of the configuration."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def load_config(path: Path, *, limit_usd: float | None = None) -> RunConfig:
-    """Read and check a budget.yaml; ``limit_usd`` replaces its cap.
-
-    Raises:
-        ConfigError: naming the file, the key, what was found and what is expected.
-    """
-    tree = _read_tree(path)
-    if limit_usd is not None:
-        budget = tree.get("budget") or {}
-        tree["budget"] = {**budget, "limit_usd": limit_usd} if isinstance(budget, dict) else budget
-    return check_config(tree, source=str(path))
-
-
-def check_config(tree: Any, *, source: str) -> RunConfig:
-    """The configuration in ``tree``; ``source`` names it in messages.
-
-    Raises:
-        ConfigError: one line for each thing that is wrong.
-    """
-    try:
-        return RunConfig.model_validate(tree)
-    except ValidationError as error:
-        lines = [_explain(dict(item)) for item in error.errors(include_url=False)]
-        raise ConfigError("\n  ".join([f"{source} is not valid:", *lines])) from error
-
-
-def _read_tree(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_unique_key_loader())
-    except FileNotFoundError as error:
-        raise ConfigError(f"no configuration at {str(path)!r}; pass --config FILE") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {str(path)!r}: {error}") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected sections with keys, found {str(tree)[:60]!r}")
-    return tree
-
-
-def _unique_key_loader() -> Any:
-    """PyYAML's safe loader, which otherwise lets the last of two equal keys win in silence."""
-    import yaml
-
-    class UniqueKeyLoader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            seen: set[str] = set()
-            for key_node, _ in node.value:
-                if key_node.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key_node.value!r} stands twice", key_node.start_mark
-                    )
-                seen.add(str(key_node.value))
-            return super().construct_mapping(node, deep=deep)
-
-    return UniqueKeyLoader
-
-
-def _explain(error: dict[str, Any]) -> str:
-    """One line for a person: the key, what was found, what was expected."""
-    path = [str(part) for part in error["loc"]]
-    key = ".".join(path)
-    if error["type"] == "extra_forbidden":
-        valid = _keys_at(error["loc"][:-1])
-        near = difflib.get_close_matches(path[-1], valid, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(valid)}"
-        return f"{key}: unknown key; {hint}"
-    expected = str(error["msg"]).removeprefix("Value error, ")
-    found = error.get("input")
-    shown = repr(found) if not isinstance(found, dict) else "a section"
-    return f"{key or 'top level'}: {expected[:1].lower()}{expected[1:]}, found {shown[:80]}"
-
-
-def _keys_at(path: tuple[int | str, ...]) -> list[str]:
-    """Valid keys of the section at ``path``."""
-    node: Any = RunConfig
-    for part in path:
-        is_section = isinstance(node, type) and issubclass(node, BaseModel)
-        node = node.model_fields[str(part)].annotation if is_section else get_args(node)[-1]
-    return list(node.model_fields)

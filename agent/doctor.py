@@ -9,11 +9,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.config import RunConfig, load_config
+from agent.config import RunConfig
+from agent.config_file import load_config
+from agent.engines import device_type, find_model, price_per_hour
 from agent.errors import AgentError, ConfigError
 from agent.reviewers import choose_reviewer
 from agent.screens import Screen
-from agent.session import device_type, find_model, price_per_hour
 
 
 def examine(path: Path, reports: Path) -> Screen:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.config import RunConfig, load_config
+from agent.config import RunConfig
+from agent.config_file import load_config
 from agent.display import duration
 from agent.lock import holder
 from agent.money.amounts import micro_to_usd

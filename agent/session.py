@@ -7,7 +7,7 @@ Stages are given a session and nothing else. It opens what a run needs in the ri
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.committed import Committed
-from agent.config import EngineSection, RunConfig
-from agent.errors import ConfigError
+from agent.config import RunConfig
+from agent.engines import engine_spec, find_model, price_per_hour
 from agent.files import sweep
 from agent.lock import RunLock
 from agent.money.amounts import cap_to_micro
@@ -123,65 +123,6 @@ class Session:
         self.meter.release()
         self.note(decision.step.value.lower(), decision.reason)
         self.write_reports()
-
-
-def engine_spec(section: EngineSection, environ: Mapping[str, str]) -> EngineSpec:
-    """The configuration's engine as the pipeline takes it; the key comes from the environment."""
-    return EngineSpec(
-        kind=section.kind,
-        model=section.model,
-        device=section.device,
-        dtype=section.dtype,
-        quantization=section.quantization,
-        device_map=section.device_map,
-        threads=section.threads,
-        base_url=section.base_url,
-        api_key=environ.get(section.api_key_env) or None,
-    )
-
-
-def device_type(section: EngineSection) -> str:
-    """What the engine's rent is looked up by: cuda, cpu, mps, server, or cpu for a script."""
-    if section.kind == "server":
-        return "server"
-    if section.kind == "scripted":
-        return "cpu"
-    if section.device != "auto":
-        return section.device.split(":")[0]
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def price_per_hour(config: RunConfig) -> float:
-    """Dollars an hour of the engine's device.
-
-    Raises:
-        ConfigError: if budget.yaml does not say; an unknown price is a refusal.
-    """
-    kind = device_type(config.engine)
-    price = config.prices.device_usd_per_hour.get(kind)
-    if price is None:
-        known = ", ".join(sorted(config.prices.device_usd_per_hour)) or "none"
-        raise ConfigError(
-            f"no price for device {kind!r}; add prices.device_usd_per_hour.{kind} (known: {known})"
-        )
-    return price
-
-
-def find_model(config: RunConfig) -> str:
-    """Where the engine's model is, in a phrase; nothing is loaded.
-
-    Raises:
-        EngineError: if it is not there, with what to do about it.
-    """
-    section = config.engine
-    if section.kind != "hf":
-        return f"{section.kind}: {section.model} at {section.base_url or 'no base_url'}"
-    from pipeline.engine.models import resolve
-
-    files = resolve(engine_spec(section, os.environ))
-    return f"{files.name} found" + ("" if files.ready else "; converted at the first run")
 
 
 def create_run(root: Path, run_id: str, config: RunConfig) -> None:

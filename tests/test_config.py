@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import RunConfig, load_config
+from agent.config import RunConfig
+from agent.config_file import load_config
 from agent.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from agent import runner
-from agent.config import load_config
+from agent.config_file import load_config
 from agent.errors import ApprovalError, RunError, RunLocked
 from agent.lock import RunLock
 from agent.policy import Step

@@ -14,7 +14,7 @@ import pytest
 from fake_server import chat, refusal, serving
 
 from agent import runner
-from agent.config import load_config
+from agent.config_file import load_config
 from agent.errors import ReviewerError, StorageError
 from agent.store import RunStore
 

@@ -1,0 +1,71 @@
+"""The configuration's engine: what it is to the pipeline, where its model is, what its rent costs.
+
+Nothing is loaded here. An unknown price is a refusal, and a secret is read from the environment
+variable that the configuration names, never from a file.
+"""
+
+import os
+from collections.abc import Mapping
+
+from agent.config import EngineSection, RunConfig
+from agent.errors import ConfigError
+from pipeline.engine.base import EngineSpec
+
+
+def engine_spec(section: EngineSection, environ: Mapping[str, str]) -> EngineSpec:
+    """The configuration's engine as the pipeline takes it; the key comes from the environment."""
+    return EngineSpec(
+        kind=section.kind,
+        model=section.model,
+        device=section.device,
+        dtype=section.dtype,
+        quantization=section.quantization,
+        device_map=section.device_map,
+        threads=section.threads,
+        base_url=section.base_url,
+        api_key=environ.get(section.api_key_env) or None,
+    )
+
+
+def device_type(section: EngineSection) -> str:
+    """What the engine's rent is looked up by: cuda, cpu, mps, server, or cpu for a script."""
+    if section.kind == "server":
+        return "server"
+    if section.kind == "scripted":
+        return "cpu"
+    if section.device != "auto":
+        return section.device.split(":")[0]
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def price_per_hour(config: RunConfig) -> float:
+    """Dollars an hour of the engine's device.
+
+    Raises:
+        ConfigError: if budget.yaml does not say; an unknown price is a refusal.
+    """
+    kind = device_type(config.engine)
+    price = config.prices.device_usd_per_hour.get(kind)
+    if price is None:
+        known = ", ".join(sorted(config.prices.device_usd_per_hour)) or "none"
+        raise ConfigError(
+            f"no price for device {kind!r}; add prices.device_usd_per_hour.{kind} (known: {known})"
+        )
+    return price
+
+
+def find_model(config: RunConfig) -> str:
+    """Where the engine's model is, in a phrase; nothing is loaded.
+
+    Raises:
+        EngineError: if it is not there, with what to do about it.
+    """
+    section = config.engine
+    if section.kind != "hf":
+        return f"{section.kind}: {section.model} at {section.base_url or 'no base_url'}"
+    from pipeline.engine.models import resolve
+
+    files = resolve(engine_spec(section, os.environ))
+    return f"{files.name} found" + ("" if files.ready else "; converted at the first run")
