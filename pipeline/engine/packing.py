@@ -30,6 +30,32 @@ def product(weights: "Sequence[Tensor]") -> Product:
     return lambda rows: linear(rows, packed, None, "none", [], "")  # type: ignore[no-any-return]
 
 
+def gated(gate: "Tensor", up: "Tensor") -> Product:
+    """The product of up with gelu (tanh form) of gate, for the weights of two linear layers."""
+    import torch
+
+    gate, up = gate.detach(), up.detach()
+    if not _packable(gate):
+        both = product([gate, up])
+
+        def plain(rows: "Tensor") -> "Tensor":
+            left, right = both(rows).chunk(2, -1)
+            return torch.nn.functional.gelu(left, approximate="tanh") * right
+
+        return plain
+    linear = torch.ops.mkldnn._linear_pointwise
+    packed_gate, packed_up = (
+        torch.ops.mkldnn._reorder_linear_weight(weight, None) for weight in (gate, up)
+    )
+
+    def fused(rows: "Tensor") -> "Tensor":
+        left = linear(rows, packed_gate, None, "gelu", [], "tanh")
+        out: Tensor = linear.binary(rows, left, packed_up, None, "mul")
+        return out
+
+    return fused
+
+
 def pack_linears(model: "nn.Module") -> None:
     """Let each linear layer of a model compute with packed weights, where that is possible."""
     from torch import nn
@@ -50,7 +76,7 @@ def _packable(weight: "Tensor") -> bool:
 
 @cache
 def _works() -> bool:
-    """Whether the operators exist and agree with a plain product."""
+    """Whether the operators exist and agree with plain products."""
     import torch
 
     ops = torch.ops.mkldnn
@@ -59,10 +85,12 @@ def _works() -> bool:
     fixed = torch.Generator().manual_seed(0)
     weight = torch.randn(64, 32, generator=fixed).bfloat16()
     rows = torch.randn(3, 2, 32, generator=fixed).bfloat16()
-    plain = torch.nn.functional.linear(rows, weight).float()
+    plain = torch.nn.functional.linear(rows, weight)
+    expected = torch.nn.functional.gelu(plain, approximate="tanh") * plain
     try:
         packed = ops._reorder_linear_weight(weight, None)
-        ours = ops._linear_pointwise(rows, packed, None, "none", [], "").float()
-    except RuntimeError:
+        left = ops._linear_pointwise(rows, packed, None, "gelu", [], "tanh")
+        found = ops._linear_pointwise.binary(rows, left, packed, None, "mul")
+    except (RuntimeError, AttributeError):
         return False
-    return bool((ours - plain).abs().max() <= _TOLERANCE * plain.abs().max())
+    return bool((found - expected).abs().max() <= _TOLERANCE * expected.abs().max())
