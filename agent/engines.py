@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from agent.config import EngineSection, RunConfig
 from agent.errors import ConfigError
 from pipeline.engine.base import EngineSpec
+from pipeline.engine.threads import wait_politely
 
 
 def engine_spec(section: EngineSection, environ: Mapping[str, str]) -> EngineSpec:
@@ -35,6 +36,7 @@ def device_type(section: EngineSection) -> str:
         return "cpu"
     if section.device != "auto":
         return section.device.split(":")[0]
+    wait_politely()
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -7,10 +7,12 @@ never 0, and text of a model is fenced and cut.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Final
 
 from agent.records import RoundRecord
 from pipeline.params import TUNABLE, GenParams
+from pipeline.types import Funnel
 from prompts.render import render
 
 TEMPLATE: Final = "learnings.md.j2"
@@ -42,6 +44,7 @@ def learnings(
         now=rounds[-1],
         metrics=[_metric_row(metric, rounds) for metric in rounds[-1].metrics],
         parameters=[_parameter_row(name, rounds) for name in TUNABLE],
+        stages=[field.name for field in fields(Funnel)],
         fixed=_fixed(rounds[-1].params),
         samples=_samples(rounds[-1]),
         reviews=[r for r in rounds if r.review is not None],

@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.engine.threads import wait_politely
+
+wait_politely()  # before any test imports torch
+
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 

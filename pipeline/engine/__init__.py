@@ -3,6 +3,7 @@
 from typing import assert_never
 
 from pipeline.engine.base import Engine, EngineSpec
+from pipeline.engine.threads import wait_politely
 
 
 def open_engine(spec: EngineSpec) -> Engine:
@@ -13,6 +14,7 @@ def open_engine(spec: EngineSpec) -> Engine:
     """
     match spec.kind:
         case "hf":
+            wait_politely()
             from pipeline.engine.hf import HFEngine
 
             return HFEngine.open(spec)

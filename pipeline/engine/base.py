@@ -7,7 +7,6 @@ from typing import Literal, Protocol
 
 from pipeline.types import Completion, EngineInfo, GenRequest, Score, ScoreRequest
 
-
 EngineKind = Literal["hf", "server", "scripted"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Quantization = Literal["none", "int8", "nf4"]

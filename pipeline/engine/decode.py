@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pipeline.engine.attention import Prefix, RowCache
+from pipeline.engine.cache import Prefix, RowCache
 from pipeline.engine.loading import Loaded
 from pipeline.engine.sampling import Sampler
 from pipeline.engine.stops import Ending, first_stop, settle
@@ -69,8 +69,10 @@ def start(
 
 
 def _prefill(loaded: Loaded, ids: "Tensor", cache: RowCache) -> "Tensor":
+    import torch
+
     step = max(1, PREFILL_TOKENS // ids.shape[0])
-    for part in ids.split(step, dim=1):
+    for part in torch.split(ids, step, dim=1):
         logits = loaded.forward(part, cache)
     return logits[:, -1]
 

@@ -15,8 +15,8 @@ from functools import lru_cache
 from os.path import commonprefix
 from typing import Any, Final
 
-from pipeline.engine.attention import EMPTY, Prefix
 from pipeline.engine.base import EngineSpec
+from pipeline.engine.cache import EMPTY, Prefix
 from pipeline.engine.checks import check_requests, check_scores
 from pipeline.engine.decode import Row, decode, extend
 from pipeline.engine.loading import Loaded, load

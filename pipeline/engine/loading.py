@@ -12,10 +12,10 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pipeline.engine import attention
-from pipeline.engine.attention import EMPTY, RowCache
 from pipeline.engine.base import EngineSpec
+from pipeline.engine.cache import EMPTY, RowCache
 from pipeline.engine.lean import LeanGemma3, covers
-from pipeline.engine.models import Checkpoint
+from pipeline.engine.models import Checkpoint, quiet
 from pipeline.engine.packing import pack_linears
 from pipeline.errors import EngineError
 
@@ -79,9 +79,8 @@ def load(checkpoint: Checkpoint, spec: EngineSpec) -> Loaded:
     """
     import torch
     from tokenizers import Tokenizer
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    quiet()
     device = choose_device(spec.device)
     dtype = choose_dtype(spec.dtype, device)
     if spec.threads is not None:
@@ -146,7 +145,7 @@ def _load_model(
     if spec.device_map or device != "cpu":
         options["device_map"] = spec.device_map or {"": device}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             checkpoint.folder,
             dtype=dtype,
             attn_implementation=attention.NAME,
@@ -163,20 +162,22 @@ def _load_model(
 def _quantisation(kind: str, dtype: "torch.dtype") -> Any:
     from transformers import BitsAndBytesConfig
 
+    make: Any = BitsAndBytesConfig
+
     if find_spec("bitsandbytes") is None:
         raise EngineError(
             f"quantization {kind!r} needs bitsandbytes; run: "
             f"python -m pip install 'sft-assay[quantization]'"
         )
     if kind == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
-    )
+        return make(load_in_8bit=True)
+    return make(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
 
 
 def _describe(model: Any, tokenizer: "Tokenizer", *, dtype: str) -> Loaded:
     config = model.config.get_text_config()
+    if not hasattr(config, "max_position_embeddings"):
+        raise _uncovered(model, "its configuration does not say how long a text may be")
     eos = {*_ids(model.generation_config.eos_token_id), *_ids(config.eos_token_id)}
     bos = next(iter(_ids(config.bos_token_id)), None)
     adds_bos = bos is not None and tokenizer.encode("a").ids[:1] == [bos]
@@ -236,6 +237,11 @@ def _difference(model: Any, run: Forward, loaded: Loaded) -> float:
         raise _uncovered(model, f"it does not take a cache of rows ({error})") from error
     finally:
         model.set_attn_implementation(attention.NAME)
+    if not bool(expected.isfinite().all()):
+        raise EngineError(
+            "the model's logits are not numbers; its weights are damaged or overflow in this "
+            "dtype: try engine.dtype float32, or get the model again"
+        )
     return float((found - expected).abs().sum())
 
 

@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 Product = Callable[["Tensor"], "Tensor"]
 """Multiplies rows of its argument by fixed weights."""
@@ -27,7 +27,7 @@ def product(weights: "Sequence[Tensor]") -> Product:
         return lambda rows: torch.nn.functional.linear(rows, weight)
     linear = torch.ops.mkldnn._linear_pointwise
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
-    return lambda rows: linear(rows, packed, None, "none", [], "")  # type: ignore[no-any-return]
+    return lambda rows: linear(rows, packed, None, "none", [], "")
 
 
 def gated(gate: "Tensor", up: "Tensor") -> Product:
@@ -56,14 +56,14 @@ def gated(gate: "Tensor", up: "Tensor") -> Product:
     return fused
 
 
-def pack_linears(model: "nn.Module") -> None:
+def pack_linears(model: Any) -> None:
     """Let each linear layer of a model compute with packed weights, where that is possible."""
     from torch import nn
 
-    tied: Any = model.get_input_embeddings().weight  # type: ignore[operator]
+    tied = model.get_input_embeddings().weight
     for layer in model.modules():
         if type(layer) is nn.Linear and layer.bias is None and _packable(layer.weight):
-            layer.forward = product([layer.weight])  # type: ignore[method-assign]
+            layer.forward = product([layer.weight])
             if layer.weight is not tied:
                 layer.weight = nn.Parameter(layer.weight.new_empty(0), requires_grad=False)
 

@@ -154,13 +154,15 @@ class Sampler:
         # Where top-k reaches beyond the list, what it would share its mass with is not known.
         complete = (~kept[:, -1] & (self._knobs.top_k[rows] <= kept.shape[1])) | short.whole
         target = chance[rows] * torch.where(complete, mass[:, -1], total)
-        known = complete | (self._knobs.unlimited[rows] & (target < mass[:, -1])) | self._knobs.greedy[rows]
+        known = (
+            complete
+            | (self._knobs.unlimited[rows] & (target < mass[:, -1]))
+            | self._knobs.greedy[rows]
+        )
         place = (mass <= target[:, None]).sum(1).clamp_(max=kept.sum(1) - 1)
         return place.masked_fill_(self._knobs.greedy[rows], 0), known
 
-    def _kept(
-        self, rows: "Tensor", values: "Tensor", total: "Tensor"
-    ) -> "tuple[Tensor, Tensor]":
+    def _kept(self, rows: "Tensor", values: "Tensor", total: "Tensor") -> "tuple[Tensor, Tensor]":
         """Weights relative to the likeliest token's, and which tokens the rules keep."""
         import torch
 
@@ -183,8 +185,10 @@ class Sampler:
         size = _CHUNK_BYTES.get(logits.device.type, _DEFAULT_CHUNK_BYTES)
         step = max(1, size // (4 * logits.shape[1]))
         parts = [
-            shortlist(self._scores(logits, part), self._knobs.temperature[part, None].float(), length)
-            for part in rows.split(step)
+            shortlist(
+                self._scores(logits, part), self._knobs.temperature[part, None].float(), length
+            )
+            for part in torch.split(rows, step)
         ]
         low = torch.cat([part.low for part in parts])
         exact = all(part.high is part.low for part in parts)

@@ -4,11 +4,12 @@ Continuations of a single token share one forward pass of their prompt; longer o
 their own. Rows are taken in groups of equal prefix, similar length, and bounded memory.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from pipeline.engine.attention import Prefix, RowCache
+from pipeline.engine.cache import Prefix, RowCache
 from pipeline.engine.loading import Loaded
 from pipeline.errors import EngineError
 from pipeline.types import Score
@@ -108,5 +109,5 @@ def _scores(item: Item, logits: "Tensor") -> list[Score]:
         found = (logits[0, target].float() - totals[0]).tolist()
         return [Score(value, 1) for value in found]
     target = torch.tensor(item.targets[0], device=logits.device)
-    found = (logits.gather(1, target[:, None])[:, 0].float() - totals).double().sum().item()
-    return [Score(found, item.kept)]
+    each = (logits.gather(1, target[:, None])[:, 0].float() - totals).tolist()
+    return [Score(math.fsum(each), item.kept)]

@@ -27,7 +27,8 @@ THINGS: Final = (
 )  # fmt: skip
 PLACES: Final = (
     "in a city", "at home", "in winter", "for a beginner", "in Europe", "by the sea", "at school",
-    "for children", "in daily life", "in the past", "at night", "for a family", "in spring", "abroad",
+    "for children", "in daily life", "in the past", "at night", "for a family", "in spring",
+    "abroad",
 )  # fmt: skip
 _FACTS: Final = (
     "helps people every day", "has been known for many years", "can be found in most towns",
@@ -67,7 +68,7 @@ def junk(chance: random.Random, words: int) -> str:
 
 def subject(text: str) -> str:
     """What an answer is about: the last of the rarer words of ``text``, or a pronoun."""
-    words = [w for w in re.findall(r"[^\W\d_]{4,}", text) if w.lower() not in _COMMON]
+    words: list[str] = [w for w in re.findall(r"[^\W\d_]{4,}", text) if w.lower() not in _COMMON]
     known = [w for w in words if w.lower() in THINGS]
     return (known or words or ["It"])[-1]
 

@@ -1,0 +1,210 @@
+"""pipeline/engine/hf.py: transformers' own tokens and scores, whatever a row is batched with."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.engine.base import EngineSpec
+from pipeline.engine.hf import HFEngine
+from pipeline.engine.models import prepare
+from pipeline.errors import EngineError
+from pipeline.types import GenRequest, Sampling, ScoreRequest
+from tests import tiny_models
+
+PREFIX = "Instruction: name a sea\nResponse: the Baltic\n\n"
+SUFFIXES = ["Instruction: x", "Instruction: what is a dog?\nResponse:", "é", "In", "A long " * 9]
+GREEDY = Sampling(0.0, 24)
+WARM = Sampling(0.9, 24, top_p=0.95, repetition_penalty=1.1)
+
+
+@pytest.fixture(scope="module", params=["gemma3", "llama"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    make: Callable[[], Any] = getattr(tiny_models, request.param)
+    return tiny_models.save(make(), tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> HFEngine:
+    spec = EngineSpec(model=str(folder), device="cpu", dtype="float32")
+    return HFEngine.open(spec, batch_size=4)
+
+
+def reference(folder: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
+    )
+
+
+def decode(ids: Sequence[int]) -> str:
+    text: str = tiny_models.tokenizer().decode(list(ids), skip_special_tokens=False)
+    return text
+
+
+def prompt_ids(request: GenRequest | ScoreRequest) -> list[int]:
+    """The documented rule: prefix with BOS, then suffix, each tokenised on its own."""
+    made = tiny_models.tokenizer()
+    suffix = made.encode(request.suffix, add_special_tokens=False).ids
+    return [*made.encode(request.prefix).ids, *suffix]
+
+
+def requests(sampling: Sampling, prefix: str = PREFIX) -> list[GenRequest]:
+    return [GenRequest(prefix, suffix, sampling, seed) for seed, suffix in enumerate(SUFFIXES)]
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.2])
+@pytest.mark.parametrize("prefix", ["", PREFIX], ids=["no prefix", "prefix"])
+def test_greedy_tokens_are_those_of_generate(
+    folder: Path, engine: HFEngine, penalty: float, prefix: str
+) -> None:
+    asked = requests(replace(GREEDY, repetition_penalty=penalty), prefix)
+    model = reference(folder)
+    for request, completion in zip(asked, engine.generate(asked), strict=True):
+        ids = prompt_ids(request)
+        made = model.generate(
+            torch.tensor([ids]), max_new_tokens=24, do_sample=False, repetition_penalty=penalty
+        )[0, len(ids) :].tolist()
+        assert list(completion.token_ids) == [token for token in made if token != 1]
+        assert completion.finish_reason == ("eos" if made[-1] == 1 else "length")
+        assert completion.text == decode(completion.token_ids)
+
+
+def test_a_row_does_not_depend_on_its_neighbours(engine: HFEngine) -> None:
+    asked = [*requests(WARM), *requests(replace(WARM, temperature=1.4, top_k=7), "other ")]
+    together = engine.generate(asked)
+    assert engine.generate(asked[::-1]) == together[::-1]
+    assert [engine.generate([request])[0] for request in asked] == together
+    assert len({completion.token_ids for completion in together}) > 5
+
+
+def test_many_rows_that_begin_alike_are_as_each_alone(engine: HFEngine) -> None:
+    """From eight rows on, the beginning that their suffixes share is computed once."""
+    asked = [GenRequest(PREFIX, f"Topic: {i}", WARM, i) for i in range(10)]
+    assert engine.generate(asked) == [engine.generate([request])[0] for request in asked]
+
+
+def test_two_engines_draw_the_same_tokens(folder: Path, engine: HFEngine) -> None:
+    spec = EngineSpec(model=str(folder), device="cpu", dtype="float32")
+    again = HFEngine.open(spec, batch_size=4)
+    assert again.generate(requests(WARM)) == engine.generate(requests(WARM))
+    again.close()
+    with pytest.raises(EngineError, match="closed"):
+        again.generate(requests(WARM))
+
+
+def test_rows_of_one_batch_have_their_own_knobs(engine: HFEngine) -> None:
+    mixed = [
+        GenRequest(PREFIX, "Instruction: x", setting, 5)
+        for setting in (GREEDY, WARM, replace(WARM, max_new_tokens=3), replace(WARM, top_k=1))
+    ]
+    greedy, warm, short, only = engine.generate(mixed)
+    assert short.token_ids == warm.token_ids[:3] and short.finish_reason == "length"
+    assert only.token_ids != warm.token_ids and greedy.token_ids != warm.token_ids
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_stop_strings_match_decoded_text_across_tokens(engine: HFEngine, width: int) -> None:
+    """Every token of these models is one byte, so any longer string crosses token borders."""
+    for request, free in zip(requests(WARM), engine.generate(requests(WARM)), strict=True):
+        stop = free.text[4 : 4 + width]
+        cut = replace(request, sampling=replace(WARM, stop=("\0never", stop)))
+        ended = engine.generate([cut])[0]
+        assert (ended.finish_reason, ended.stop) == ("stop", stop)
+        assert ended.text == free.text[: free.text.index(stop)]
+        assert ended.token_ids == free.token_ids[: len(ended.token_ids)]
+        assert stop in decode(ended.token_ids) and stop not in decode(ended.token_ids[:-1])
+
+
+def test_an_end_token_ends_a_row_and_is_not_kept(folder: Path, engine: HFEngine) -> None:
+    free = engine.generate(requests(GREEDY))[0]
+    token = free.token_ids[5]
+    loaded = replace(engine._open(), eos=frozenset({token}))
+    ended = HFEngine(loaded, name="tiny", digest="").generate(requests(GREEDY))[0]
+    assert ended.finish_reason == "eos"
+    assert ended.token_ids == free.token_ids[: free.token_ids.index(token)]
+
+
+def test_scores_are_those_of_a_plain_forward_pass(folder: Path, engine: HFEngine) -> None:
+    asked = [
+        ScoreRequest(prefix, suffix, continuations)
+        for prefix in ("", PREFIX)
+        for suffix in SUFFIXES
+        for continuations in ((" ", "B"), ("the whole sentence", "x", "été"))
+    ]
+    model = reference(folder)
+    encode = tiny_models.tokenizer().encode
+    for request, scores in zip(asked, engine.score(asked), strict=True):
+        for text, score in zip(request.continuations, scores, strict=True):
+            tail = encode(text, add_special_tokens=False).ids
+            ids = prompt_ids(request) + tail
+            with torch.inference_mode():
+                logs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+            places = range(len(ids) - len(tail) - 1, len(ids) - 1)
+            expected = sum(logs[place, ids[place + 1]].item() for place in places)
+            assert score.tokens == len(tail)
+            assert score.logprob == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_prompt_may_stand_wholly_in_the_prefix(engine: HFEngine) -> None:
+    whole, split = ("abcdef", ""), ("abc", "def")
+    one, other = engine.generate([GenRequest(*text, GREEDY, 1) for text in (whole, split)])
+    assert one == other, "a token is a byte here, so both prompts have the same tokens"
+    scored = engine.score([ScoreRequest(*text, ("x",)) for text in (whole, split)])
+    assert scored[0][0].logprob == pytest.approx(scored[1][0].logprob, abs=1e-5)
+
+
+def test_a_row_longer_than_the_context_is_refused_before_anything_is_computed(
+    engine: HFEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.engine.hf.decode", lambda *_: pytest.fail("computed"))
+    long = GenRequest("", "x" * 250, GREEDY, 1)
+    with pytest.raises(EngineError, match=r"row 1: a prompt of 250 tokens and 24 more.*255"):
+        engine.generate([GenRequest("", "x", GREEDY, 1), long])
+
+
+def test_information_names_the_model_and_its_tokens(folder: Path, engine: HFEngine) -> None:
+    info = engine.info
+    assert (info.kind, info.model, info.context, info.bos) == ("hf", folder.name, 256, "<bos>")
+    assert info.special_tokens == ("<bos>", "<eos>", "<pad>")
+    assert engine.count_tokens(["abc", "é", ""]) == [3, 2, 0]
+
+
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+    model = tiny_models.llama()
+    with torch.no_grad():
+        model.lm_head.weight[9] = float("nan")
+    spec = EngineSpec(model=str(tiny_models.save(model, tmp_path / "nan")), dtype="float32")
+    with pytest.raises(EngineError, match="not numbers"):
+        HFEngine.open(spec)
+
+
+def test_an_architecture_without_cover_is_refused(tmp_path: Path) -> None:
+    from transformers import BloomConfig, BloomForCausalLM
+
+    config = BloomConfig(vocab_size=259, hidden_size=32, n_layer=2, n_head=2)
+    folder = tiny_models.save(BloomForCausalLM(config), tmp_path / "bloom")
+    with pytest.raises(EngineError, match="cannot run in process.*kind: server"):
+        HFEngine.open(EngineSpec(model=str(folder), device="cpu", dtype="float32"))
+
+
+@pytest.mark.model
+def test_the_embedded_model_writes_what_generate_writes() -> None:
+    """Beyond the window of 512 tokens too, with and without a repetition penalty."""
+    spec = EngineSpec(dtype="float32", device="cpu")
+    engine, model = HFEngine.open(spec), reference(prepare(spec).folder)
+    encode = engine._open().encode
+    for copies, penalty in ((1, 1.0), (45, 1.2)):
+        prefix = PREFIX * copies
+        sampling = Sampling(0.0, 12, repetition_penalty=penalty)
+        asked = [GenRequest(prefix, suffix, sampling, 0) for suffix in SUFFIXES[:2]]
+        for request, completion in zip(asked, engine.generate(asked), strict=True):
+            ids = [2, *encode(prefix), *encode(request.suffix)]
+            made = model.generate(
+                torch.tensor([ids]), max_new_tokens=12, do_sample=False, repetition_penalty=penalty
+            )[0, len(ids) :].tolist()
+            assert list(completion.token_ids) == [token for token in made if token != 1]
