@@ -5,6 +5,7 @@ error, so that ``--json`` can be piped. Everything heavy is imported by the comm
 so that ``--help`` answers at once.
 """
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.errors import AgentError, ConfigError
+from agent.errors import AgentError, ConfigError, StorageError
+from prompts.render import plain
 
 HELP = """Finds, proves and prices the settings with which a base language model writes
 instruction-tuning data, asks once, then writes it.
@@ -41,10 +43,13 @@ Shortfall = Annotated[
 ]
 Examples = Annotated[
     int | None,
-    typer.Option("--examples", min=1, help="Rows wanted; left out, as budget.yaml says."),
+    typer.Option(
+        "--examples", min=1, max=10_000_000, help="Rows wanted; left out, as budget.yaml says."
+    ),
 ]
 
 CONFIG, REPORTS = Path("budget.yaml"), Path("reports")
+INTERRUPTED = 130
 
 
 @app.command()
@@ -97,7 +102,7 @@ def plan(
     from agent import runner, screens
 
     name = _run_id(reports, run)
-    _print(screens.plan(name, runner.offer(reports, name, examples)), as_json=as_json)
+    _print(screens.plan(reports, name, runner.offer(reports, name, examples)), as_json=as_json)
 
 
 @app.command()
@@ -105,7 +110,8 @@ def approve(
     run: Run,
     plan: Annotated[str | None, typer.Option(metavar="HASH", help="The plan's hash.")] = None,
     examples: Annotated[
-        int | None, typer.Option(min=1, help="Show the plan for so many rows, and ask.")
+        int | None,
+        typer.Option(min=1, max=10_000_000, help="Show the plan for so many rows, and ask."),
     ] = None,
     accept_shortfall: Shortfall = False,
     as_json: Json = False,
@@ -113,15 +119,19 @@ def approve(
 ) -> None:
     """Say yes to exactly one plan, and let the run go on."""
     from agent import runner
+    from agent.display import open_display
 
     name = _run_id(reports, run)
     if (plan is None) == (examples is None):
         raise ConfigError("approve takes exactly one of --plan HASH and --examples N")
     if plan is None:
-        _ask(reports, name, examples, accept_shortfall=accept_shortfall)
+        _ask(reports, name, examples)
         return
-    approval = runner.approve(reports, name, plan, accept_shortfall=accept_shortfall)
-    _answer(reports, name, approval, as_json=as_json)
+    with open_display() as display:
+        ending = runner.approve(
+            reports, name, plan, display.show, accept_shortfall=accept_shortfall
+        )
+    _end(ending, reports, as_json=as_json)
 
 
 @app.command()
@@ -133,9 +143,12 @@ def reject(
 ) -> None:
     """Say no to the plan; the run ends, everything bought is kept."""
     from agent import runner
+    from agent.display import open_display
 
     name = _run_id(reports, run)
-    _answer(reports, name, runner.reject(reports, name, reason), as_json=as_json)
+    with open_display() as display:
+        ending = runner.reject(reports, name, reason, display.show)
+    _end(ending, reports, as_json=as_json)
 
 
 @app.command()
@@ -215,11 +228,10 @@ def _end(ending: Any, reports: Path, *, as_json: bool) -> None:
     raise typer.Exit(ending.exit_code)
 
 
-def _ask(
-    reports: Path, run_id: str, examples: int | None, *, accept_shortfall: bool = False
-) -> None:
+def _ask(reports: Path, run_id: str, examples: int | None) -> None:
     """Show a plan and ask for a yes; without a terminal there is nobody to ask."""
     from agent import runner, screens
+    from agent.display import open_display
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ConfigError(
@@ -227,33 +239,44 @@ def _ask(
             f"`python -m agent plan {run_id} --examples N`, then approve it with --plan HASH"
         )
     offered = runner.offer(reports, run_id, examples)
-    print(screens.plan(run_id, offered).text)
-    if not typer.confirm("Approve this plan?", default=False):
+    print(screens.plan(reports, run_id, offered).text)
+    if not _confirmed("Approve this plan, rows short of the target included?"
+                      if offered.short else "Approve this plan?"):  # fmt: skip
         print("not approved; the run goes on waiting")
         raise typer.Exit(3)
-    approval = runner.approve(reports, run_id, offered.hash, accept_shortfall=accept_shortfall)
-    _answer(reports, run_id, approval, as_json=False)
-
-
-def _answer(reports: Path, run_id: str, value: str, *, as_json: bool) -> None:
-    from agent import runner
-    from agent.display import open_display
-
     with open_display() as display:
-        ending = runner.answer(reports, run_id, value, display.show)
-    _end(ending, reports, as_json=as_json)
+        ending = runner.approve(
+            reports, run_id, offered.hash, display.show, accept_shortfall=offered.short
+        )
+    _end(ending, reports, as_json=False)
+
+
+def _confirmed(question: str) -> bool:
+    """A person's yes; Ctrl-C and the end of input are a no."""
+    try:
+        return typer.confirm(question, default=False)
+    except typer.Abort:
+        print()
+        return False
 
 
 def main() -> None:
     """Run one command; an :class:`AgentError` becomes its message and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except AgentError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted; what was paid for is kept: resume the run", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as stopped:
+        if stopped.code == INTERRUPTED:
+            print("interrupted; what was paid for is kept: resume the run", file=sys.stderr)
+        raise
+    except OSError as error:
+        print(f"error: cannot write the output: {error.strerror or error}", file=sys.stderr)
+        sys.exit(StorageError.exit_code)
 
 
 if __name__ == "__main__":

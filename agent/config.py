@@ -102,6 +102,14 @@ class ThresholdsSection(_Section):
     alpha: Rate = 0.05
     """Probability of a false pass, over all rounds of a run."""
 
+    @model_validator(mode="after")
+    def _right_side(self) -> "ThresholdsSection":
+        for name in type(self).model_fields:
+            side = "min" if name.endswith("_acceptance") else "max"
+            if name != "alpha" and getattr(getattr(self, name), side) is None:
+                raise ValueError(f"{name} takes {side}, the other side would turn the gate around")
+        return self
+
 
 class CriticSection(_Section):
     """How critics' margins are set."""

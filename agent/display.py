@@ -7,10 +7,12 @@ anything, so a display can never hold a run up or change it. Text of a model is 
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from pipeline.types import Metric
+from prompts.render import inline
 
 Event = Mapping[str, Any]
 """What a node says: ``kind`` and figures. Kinds: phase, batch, decision, review, wave."""
@@ -39,7 +41,11 @@ def open_display() -> Display:
 
 
 def one_line(event: Event) -> str:
-    """An event in one line of plain text."""
+    """An event in one line of plain text, whatever a reviewer or a person wrote into it."""
+    return inline(_words(event), limit=2000)
+
+
+def _words(event: Event) -> str:
     match event["kind"]:
         case "batch":
             speed = event["tokens"] / event["seconds"] if event["seconds"] else 0.0
@@ -86,8 +92,9 @@ class PlainDisplay:
     """One line an event on standard error."""
 
     def show(self, event: Event) -> None:
-        """Print the event."""
-        print(one_line(event), file=sys.stderr, flush=True)
+        """Print the event; nobody may be there to read it any more, and the run goes on."""
+        with suppress(OSError, RuntimeError):
+            print(one_line(event), file=sys.stderr, flush=True)
 
     def __enter__(self) -> Self:
         return self

@@ -49,8 +49,12 @@ def _reviewer(config: RunConfig) -> str:
 
 
 def _disk(reports: Path) -> str:
-    place = reports if reports.is_dir() else Path()
+    place = reports.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise ConfigError(f"{place} is not a folder that can be written; pass --reports DIR")
     free = shutil.disk_usage(place).free / 2**30
     if free < 1:
-        raise ConfigError(f"{free:.1f} GB free at {place.resolve()}; a run wants at least 1 GB")
-    return f"{free:.0f} GB free at {place.resolve()}"
+        raise ConfigError(f"{free:.1f} GB free at {place}; a run wants at least 1 GB")
+    return f"{free:.0f} GB free at {place}"

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypedDict, cast
 
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -19,7 +20,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import RunControl, Runtime
 from langgraph.types import Command, interrupt
 
-from agent.errors import BudgetError
+from agent.errors import BudgetError, StorageError
 from agent.policy import Decision, Step
 from agent.session import Session
 from agent.stages import measuring, merging, pilot, planning, preflight, reviewing, scaling
@@ -236,7 +237,40 @@ class Machine:
 
 @contextmanager
 def open_machine(session: Session) -> Iterator[Machine]:
-    """The machine of a run, with its checkpoint file open."""
+    """The machine of a run, with its checkpoint file open.
+
+    A damaged file is set aside: checkpoints are a hint, and what was paid for is in the journal, so
+    the run finds its way back for free.
+
+    Raises:
+        StorageError: if the disk refuses a checkpoint.
+    """
     path = session.store.checkpoint_path
-    with closing(sqlite3.connect(path, check_same_thread=False)) as connection:
-        yield Machine(session, connection)
+    with _storage_errors(path):
+        if not _is_sound(path):
+            path.replace(path.with_name(f"{path.name}.damaged"))
+        with closing(sqlite3.connect(path, check_same_thread=False)) as connection:
+            yield Machine(session, connection)
+
+
+def _is_sound(path: Path) -> bool:
+    if not path.exists():
+        return True
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            found: list[Any] = connection.execute("PRAGMA integrity_check").fetchall()
+            return found == [("ok",)]
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return False
+        raise
+
+
+@contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StorageError(
+            f"cannot write {path}: {error}; make room on the disk, then resume the run"
+        ) from error

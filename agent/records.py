@@ -6,9 +6,10 @@ models check what is read back from disk, so a damaged record is an error, not a
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from pipeline.params import GenParams
+from pipeline.types import Certificate, Funnel, Metric, Sample
 
 
 class _Record(BaseModel):
@@ -192,6 +193,21 @@ class RoundRecord(_Record):
     """What the round cost, its review included."""
     review: ReviewRecord | None = None
     """The review that followed, if one did."""
+
+    @model_validator(mode="after")
+    def _well_formed(self) -> "RoundRecord":
+        """What stands here as plain JSON must be what the pipeline wrote."""
+        try:
+            for metric in self.metrics:
+                Metric.from_json(metric)
+            for certificate in self.certificates:
+                Certificate(**certificate)
+            for sample in (*self.random_samples, *self.flagged_samples):
+                Sample.from_json(sample)
+            Funnel(**self.funnel)
+        except TypeError as error:
+            raise ValueError(f"not what was measured: {error}") from error
+        return self
 
     def metric(self, name: str) -> dict[str, Any] | None:
         """The metric called ``name``, or None."""

@@ -20,7 +20,7 @@ from agent.policy import EXIT_CODES, Step
 from agent.session import Session, create_run, open_session
 
 if TYPE_CHECKING:
-    from agent.graph import Machine, Pause
+    from agent.graph import Machine
 
 WAITING, HELD, DRAINED = 3, 9, 130
 """Exit codes of a run that can go on: it waits for approval, holds, or was interrupted."""
@@ -56,86 +56,105 @@ def start(root: Path, config: RunConfig, run_id: str, show: Show) -> Ending:
 def resume(root: Path, run_id: str, show: Show) -> Ending:
     """Work on a run from its last border until it pauses or ends.
 
+    A yes that was recorded by a process which died before it could act on it is acted on now.
+
     Raises:
         AgentError: if the run holds; what was found is in its record.
     """
-    return _invoke(root, run_id, show, answer=None)
-
-
-def answer(root: Path, run_id: str, value: str, show: Show) -> Ending:
-    """Answer the approval that a run waits for, and work on.
-
-    Args:
-        root: Where runs are kept.
-        run_id: The run.
-        value: The id of an approval, or of a rejection.
-        show: Where events go.
-
-    Raises:
-        RunError: if the run does not wait for an answer.
-    """
-    return _invoke(root, run_id, show, answer=value)
+    with _opened(root, run_id) as (session, machine):
+        given = session.approvals.in_use() if machine.waiting else None
+        return _work(session, machine, show, answer=given)
 
 
 def offer(root: Path, run_id: str, examples: int | None) -> Plan:
     """Offer the plan for ``examples`` rows; None is the configured number.
 
     Raises:
-        RunError: if no round of the run has passed.
+        RunError: if the run does not wait for an approval.
         RunLocked: if another process works on it.
     """
     from agent.stages.planning import make_plan
 
-    with open_session(root, run_id) as session:
+    with _waiting(root, run_id) as (session, _):
         plan = make_plan(session, examples or session.config.scale.examples)
         session.approvals.offer(plan)
     return plan
 
 
-def approve(root: Path, run_id: str, prefix: str, *, accept_shortfall: bool = False) -> str:
-    """Record a person's yes to the offered plan that ``prefix`` names; the approval's id.
+def approve(
+    root: Path, run_id: str, prefix: str, show: Show, *, accept_shortfall: bool = False
+) -> Ending:
+    """Say yes to the offered plan that ``prefix`` names, and work on under it.
+
+    The yes is checked, recorded and used, and its money set aside, before the graph hears of it, so
+    that a yes which is refused leaves the run waiting as it was.
 
     Raises:
-        ApprovalError: if the plan may not be approved, or promises fewer rows than it is for.
+        ApprovalError: if the plan may not be approved, promises fewer rows than it is for, or
+            covers something that has changed since.
+        BudgetError: if its maximum no longer fits under the cap.
+        RunError: if the run does not wait for an approval.
     """
-    with open_session(root, run_id) as session:
+    from agent.stages.planning import check_unchanged
+
+    with _waiting(root, run_id) as (session, machine):
         plan = session.approvals.plan(prefix)
-        if plan.rows.expected < plan.examples and not accept_shortfall:
+        if plan.short and not accept_shortfall:
             raise ApprovalError(
                 f"the forecast for plan {plan.hash[:12]} is {plan.rows.expected:,.0f} rows "
                 f"({plan.rows.low:,.0f} to {plan.rows.high:,.0f}), fewer than the "
                 f"{plan.examples:,} it is for: plan fewer, or add --accept-shortfall"
             )
-        return session.approvals.approve(plan.hash)
+        check_unchanged(session, plan)
+        approval = session.approvals.approve(plan.hash)
+        session.approvals.authorise(approval, session.ledger)
+        return _work(session, machine, show, answer=approval)
 
 
-def reject(root: Path, run_id: str, reason: str) -> str:
-    """Record a person's no; the answer that ends the run."""
-    with open_session(root, run_id) as session:
+def reject(root: Path, run_id: str, reason: str, show: Show) -> Ending:
+    """Record a person's no, which ends the run.
+
+    Raises:
+        RunError: if the run does not wait for an approval.
+    """
+    with _waiting(root, run_id) as (session, machine):
         session.approvals.reject(reason)
-    return f"rejected: {reason}"
+        return _work(session, machine, show, answer=f"rejected: {reason}")
 
 
-def _invoke(root: Path, run_id: str, show: Show, *, answer: str | None) -> Ending:
+@contextmanager
+def _opened(root: Path, run_id: str) -> Iterator[tuple[Session, "Machine"]]:
     from agent.graph import open_machine
 
     with open_session(root, run_id) as session, open_machine(session) as machine:
-        if answer is not None and not machine.waiting:
-            raise RunError(f"run {run_id!r} does not wait for an answer; see: status {run_id}")
-        with _draining(machine):
-            pause = _work(session, machine, show, answer=answer)
-        session.meter.release()
-        return _ending(session, waiting=pause.waiting, drained=pause.drained)
+        yield session, machine
 
 
-def _work(session: Session, machine: "Machine", show: Show, *, answer: str | None) -> "Pause":
+@contextmanager
+def _waiting(root: Path, run_id: str) -> Iterator[tuple[Session, "Machine"]]:
+    """A run that waits for a person's answer, and has none yet."""
+    with _opened(root, run_id) as (session, machine):
+        if not machine.waiting:
+            raise RunError(f"run {run_id!r} does not wait for an approval; see: status {run_id}")
+        if session.approvals.in_use() is not None:
+            raise RunError(
+                f"run {run_id!r} has an approved plan already; go on with: resume {run_id}"
+            )
+        yield session, machine
+
+
+def _work(session: Session, machine: "Machine", show: Show, *, answer: str | None) -> Ending:
+    """Advance the graph to its next pause, and say how that ended."""
     try:
-        return machine.advance(show) if answer is None else machine.answer(answer, show)
+        with _draining(machine, show):
+            pause = machine.advance(show) if answer is None else machine.answer(answer, show)
     except AgentError as error:
         session.meter.release()
         session.note("held", str(error))
         session.write_reports()
         raise
+    session.meter.release()
+    return _ending(session, waiting=pause.waiting, drained=pause.drained)
 
 
 def _ending(session: Session, *, waiting: bool, drained: bool) -> Ending:
@@ -152,13 +171,14 @@ def _ending(session: Session, *, waiting: bool, drained: bool) -> Ending:
 
 
 @contextmanager
-def _draining(machine: "Machine") -> Iterator[None]:
+def _draining(machine: "Machine", show: Show) -> Iterator[None]:
     """The first Ctrl-C or SIGTERM asks for a stop at the next border; a second one is immediate."""
 
     def ask(number: int, _frame: object) -> None:
         if machine.draining:
             raise KeyboardInterrupt
         machine.drain(signal.Signals(number).name)
+        show({"kind": "phase", "text": "stopping at the next border; once more stops at once"})
 
     try:
         before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}

@@ -3,6 +3,7 @@
 Screens read records and books, and change nothing. Model text is never on them.
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from agent.report.text import dollars, interval_of, number, threshold_of, value_
 from agent.runner import Ending
 from agent.store import RunStore
 from pipeline.types import Metric
+from prompts.render import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,12 @@ def status(root: Path, run_id: str) -> Screen:
     working = holder(store.lock_path)
     lines = [
         f"{run_id}: {run.status}" + (f", process {working.pid} works on it" if working else ""),
-        f"  {run.reason}",
+        f"  {plain(run.reason)}",
         f"  {len(rounds)} rounds decided; {_spent(run)}; reviewer {run.reviewer}",
     ]
     if rounds:
         lines += ["", *_metrics(Metric.from_json(m) for m in rounds[-1].metrics)]
-    lines += ["", _next(run)]
+    lines += ["", _next(root, run)]
     data = run.model_dump(mode="json") | {
         "working_pid": working.pid if working else None,
         "rounds": [_round_facts(r) for r in rounds],
@@ -70,47 +72,56 @@ def _spent(run: RunRecord) -> str:
     return f"{dollars(run.confirmed_usd)} of {dollars(run.limit_usd)} spent{rest}"
 
 
-def _next(run: RunRecord) -> str:
+def _command(root: Path, command: str) -> str:
+    """A command to copy, with the reports folder where it is not the usual one."""
+    place = "" if root == Path("reports") else f" --reports {shlex.quote(str(root))}"
+    return f"python -m agent {command}{place}"
+
+
+def _next(root: Path, run: RunRecord) -> str:
     name = run.run_id
     match run.status:
         case "waiting":
-            return waiting(name, (run.plan or {}).get("hash"))
+            return _answers(root, name, (run.plan or {}).get("hash"))
         case "running" | "drained" | "held":
-            return f"continue with: python -m agent resume {name}"
+            return f"continue with: {_command(root, f'resume {name}')}"
         case _:
-            return f"read: {name}/report.md"
+            return f"read: {root / name / 'report.md'}"
 
 
-def waiting(run_id: str, plan_hash: str | None) -> str:
+def _answers(root: Path, run_id: str, plan_hash: str | None) -> str:
     """The exact commands of a run that waits for a person."""
-    agent = "python -m agent"
-    lines = [
-        "The run waits for your approval; no engine is running, but a rented machine still costs.",
-        f"  read it      {agent} report {run_id}",
-        f"  plan N rows  {agent} plan {run_id} --examples N",
-    ]
-    if plan_hash:
-        lines.append(f"  approve      {agent} approve {run_id} --plan {plan_hash[:16]}")
-    return "\n".join([*lines, f"  reject       {agent} reject {run_id} --reason WHY"])
+    commands = {
+        "read it": f"report {run_id}",
+        "plan N rows": f"plan {run_id} --examples N",
+        "approve": f"approve {run_id} --plan {(plan_hash or 'HASH')[:16]}",
+        "reject": f"reject {run_id} --reason WHY",
+    }
+    lines = [f"  {what:<13}{_command(root, command)}" for what, command in commands.items()]
+    waits = (
+        "The run waits for your approval; no engine is running, but a rented machine still costs."
+    )
+    return "\n".join([waits, *lines])
 
 
-def plan(run_id: str, offered: Plan) -> Screen:
+def plan(root: Path, run_id: str, offered: Plan) -> Screen:
     """One plan in full, and how to approve it."""
     rows, cost, time = offered.rows, offered.cost_usd, offered.seconds
-    short = rows.expected < offered.examples
+    yes = f"approve {run_id} --plan {offered.hash[:16]}"
+    yes += " --accept-shortfall" if offered.short else ""
     lines = [
         f"plan {offered.hash}",
         f"  rows wanted    {offered.examples:,} from at most {offered.max_attempts:,} attempts",
         f"  forecast       {rows.expected:,.0f} distinct kept rows within all attempts "
-        f"(90 %: {rows.low:,.0f} to {rows.high:,.0f})" + ("  SHORT OF THE TARGET" if short else ""),
+        f"(90 %: {rows.low:,.0f} to {rows.high:,.0f})"
+        + ("  SHORT OF THE TARGET" if offered.short else ""),
         f"  time           {duration(time.expected)} "
         f"({duration(time.low)} to {duration(time.high)})",
         f"  cost           {dollars(cost.expected)} "
         f"({dollars(cost.low)} to {dollars(cost.high)}); never above "
         f"{dollars(offered.max_cost_usd)}, which is set aside",
         f"  model          {offered.model}, {offered.dtype} on {offered.device}",
-        f"approve with: python -m agent approve {run_id} --plan {offered.hash[:16]}"
-        + (" --accept-shortfall" if short else ""),
+        f"approve with: {_command(root, yes)}",
     ]
     return Screen("\n".join(lines), offered.model_dump(mode="json") | {"hash": offered.hash})
 
@@ -186,10 +197,10 @@ def ending(root: Path, end: Ending) -> Screen:
     store = RunStore.open(root, end.run_id)
     run = store.load_run()
     lines = [
-        f"{end.run_id}: {end.status.replace('_', ' ')}: {end.reason}",
+        f"{end.run_id}: {end.status.replace('_', ' ')}: {plain(end.reason)}",
         f"  {_spent(run)}",
         f"  {store.path / 'report.md'}",
-        _next(run),
+        _next(root, run),
     ]
     facts = {
         "run_id": end.run_id,

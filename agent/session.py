@@ -4,7 +4,6 @@ Stages are given a session and nothing else. It opens what a run needs in the ri
 ``run.json`` and the reports in step with the records, and closes the engine whatever happens.
 """
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,9 @@ from typing import Any
 
 from agent.committed import Committed
 from agent.config import RunConfig
+from agent.config_file import check_config
 from agent.engines import engine_spec, find_model, price_per_hour
+from agent.errors import RunError
 from agent.files import sweep
 from agent.lock import RunLock
 from agent.money.amounts import cap_to_micro
@@ -77,7 +78,11 @@ class Session:
     def paid(self, op_id: str) -> dict[str, Any]:
         """The stored result of an operation that was paid for."""
         found = self.journal.find(op_id)
-        assert found is not None, f"{op_id} is asked for before it was bought"
+        if found is None:
+            raise RunError(
+                f"the journal of run {self.run_id!r} holds no result of {op_id!r}, which its "
+                "records name: restore the run's folder from a copy, or start another run"
+            )
         return found.result
 
     def money(self) -> dict[str, float]:
@@ -152,9 +157,8 @@ def create_run(root: Path, run_id: str, config: RunConfig) -> None:
         status="running",
         reason="just begun",
     )
+    # Once the record is there the run exists; opening it makes the books if they are missing.
     store.save_run(record)
-    with RunDatabase(store.database_path, create=True) as database:
-        Ledger.create(database, cap_to_micro(config.budget.limit_usd))
 
 
 @contextmanager
@@ -172,7 +176,12 @@ def open_session(
         RunLocked: if another process works on it.
     """
     store = RunStore.open(root, run_id)
-    with RunLock(store.lock_path) as lock, RunDatabase(store.database_path) as database:
+    run = store.load_run()
+    with (
+        RunLock(store.lock_path) as lock,
+        RunDatabase(store.database_path, create=True) as database,
+    ):
+        Ledger.create(database, cap_to_micro(run.limit_usd))
         database.claim()
         sweep(store.path)
         session = _assemble(store, database, engine, clock)
@@ -188,7 +197,7 @@ def open_session(
 def _assemble(
     store: RunStore, database: RunDatabase, engine: OpenEngine, clock: Callable[[], float]
 ) -> Session:
-    config = RunConfig.model_validate_json(json.dumps(store.load_run().config))
+    config = check_config(store.load_run().config, source=str(store.path / "run.json"))
     ledger = Ledger(database)
     journal = Journal(ledger)
     spec = engine_spec(config.engine, os.environ)

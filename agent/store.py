@@ -9,7 +9,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -30,19 +30,18 @@ def canonical_json(value: Any) -> str:
 
 
 def latest_run(root: Path) -> str:
-    """Id of the run that was begun last.
+    """Id of the run that was begun last; damaged ones are passed over.
 
     Raises:
         RunError: if there is none.
     """
-    begun = {
-        name: record.stat().st_ctime_ns
-        for name in list_runs(root)
-        if (record := root / name / "run.sqlite").is_file()
-    }
+    begun: dict[str, str] = {}
+    for name in list_runs(root):
+        with suppress(RunError):
+            begun[name] = RunStore(root, name).load_run().created
     if not begun:
         raise RunError(f"there is no run in {str(root)!r} yet; start one with: run --budget USD")
-    return max(begun, key=lambda name: (RunStore(root, name).load_run().created, begun[name]))
+    return max(begun, key=lambda name: (begun[name], name))
 
 
 class RunStore:
@@ -63,7 +62,10 @@ class RunStore:
             StorageError: if the disk refuses.
         """
         store = cls(root, run_id)
-        if store.path.exists():
+        if run_id == "last":
+            raise RunError("a run cannot be called 'last', which names the latest one")
+        # A folder without a record is what is left of a run that was never begun.
+        if (store.path / "run.json").exists():
             raise RunError(f"run {run_id!r} exists already: resume it, or choose another id")
         make_folder(store.path)
         return store

@@ -55,18 +55,27 @@ def messages(sample: Sample) -> dict[str, Any]:
     }
 
 
-def cut_shards(samples: Sequence[Sample], *, rows: int, target: int) -> list[list[Sample]]:
-    """Samples in draw order, cut after every ``rows`` kept ones, up to ``target`` kept ones.
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a data set ends, and where its files do."""
 
-    A shard holds all samples of its stretch, dropped ones too, so that its QC counts what was
-    attempted and not only what survived.
+    rows: int
+    """Rows in one shard."""
+    target: int
+    """Rows in all."""
+
+
+def cut_shards(samples: Sequence[Sample], cut: Cut) -> list[list[Sample]]:
+    """Samples in draw order, cut after every ``cut.rows`` kept ones, up to the target.
+
+    A shard holds all samples of its stretch, dropped ones too.
     """
     shards: list[list[Sample]] = [[]]
     kept = 0
     for sample in samples:
-        if kept == target:
+        if kept == cut.target:
             break
-        if kept and kept % rows == 0 and shards[-1] and shards[-1][-1].kept:
+        if kept and kept % cut.rows == 0 and shards[-1] and shards[-1][-1].kept:
             shards.append([])
         shards[-1].append(sample)
         kept += sample.kept
@@ -74,29 +83,36 @@ def cut_shards(samples: Sequence[Sample], *, rows: int, target: int) -> list[lis
 
 
 def write_dataset(
-    folder: Path, shards: Sequence[Sequence[Sample]], *, card: Mapping[str, Any]
+    folder: Path, attempted: Sequence[Sample], *, cut: Cut, card: Mapping[str, Any]
 ) -> list[DatasetFile]:
     """Write every file of a data set but its manifest into an empty ``folder``.
 
+    Every sample that was attempted is in one of them: rows of the data set, rows kept beyond the
+    target, and rows that were dropped.
+
     Args:
         folder: An existing, empty folder.
-        shards: Samples by shard, as :func:`cut_shards` gives them.
+        attempted: Every sample, in draw order.
+        cut: Where the target and its shards end.
         card: Values of the card's template.
 
     Raises:
         OSError: if the disk is full.
     """
-    samples = [s for shard in shards for s in shard]
-    kept = [s for s in samples if s.kept]
+    shards = cut_shards(attempted, cut)
+    kept = [s for shard in shards for s in shard if s.kept]
     files = [
         _parquet(folder, f"data/train-{i:05d}-of-{len(shards):05d}.parquet", shard)
         for i, shard in enumerate(shards)
     ]
-    files.append(_jsonl(folder, "train.jsonl", map(row, kept)))
-    files.append(_jsonl(folder, "train.messages.jsonl", map(messages, kept)))
-    dropped = (s.to_json() for s in samples if s.dropped)
-    files.append(_jsonl(folder, "rejected.jsonl", dropped))
-    text = render("dataset_card.md.j2", files=files, examples=kept[:3], **card)
+    surplus = [s for s in attempted if s.kept][len(kept) :]
+    files += [
+        _jsonl(folder, "train.jsonl", map(row, kept)),
+        _jsonl(folder, "train.messages.jsonl", map(messages, kept)),
+        _jsonl(folder, "surplus.jsonl", map(row, surplus)),
+        _jsonl(folder, "rejected.jsonl", (s.to_json() for s in attempted if s.dropped)),
+    ]
+    text = render("dataset_card.md.j2", files=files, surplus=len(surplus), **card)
     files.append(_bytes(folder, "README.md", text.encode(), rows=None))
     return files
 

@@ -107,9 +107,13 @@ def forecast_kept(
         return KeptForecast(attempts, 0.0, 0.0, float(attempts), target, None, total, False)
     posterior = _Posterior(counts)
     rate = _stream("rate").beta(kept + 0.5, distinct - kept + 0.5, _DRAWS)
+    luck = _stream("luck").standard_normal(_DRAWS)
 
     def at(count: int) -> tuple[float, float, float]:
-        return _quantiles(posterior.distinct(count) * rate)
+        novel = posterior.distinct(count)
+        # Which of them are kept is chance too: a binomial, by its normal limit.
+        kept_ones = novel * rate + luck * (novel * rate * (1 - rate)) ** 0.5
+        return _quantiles(kept_ones.clip(0, novel))
 
     low, middle, high = at(attempts)
     needed = _fewest(lambda count: at(count)[1] >= target, attempts) if middle >= target else None

@@ -7,6 +7,7 @@ that judges our own; what such a file cannot tell is unmeasured.
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,7 +66,29 @@ class QcResult:
         with path.open("w", encoding="utf-8") as file:
             for row, flags in _paired(self.path, self.flags):
                 fields = {**row.fields, "flags": list(flags)}
-                file.write(json.dumps(fields, ensure_ascii=False, default=str) + "\n")
+                file.write(_line(fields) + "\n")
+
+
+def _line(fields: Mapping[str, Any]) -> str:
+    """A row as JSON that any reader takes: no NaN, and lone surrogates only as escapes."""
+    text = json.dumps(_finite(fields), ensure_ascii=False, default=str)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(_finite(fields), default=str)
+    return text
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: _finite(inner) for key, inner in value.items()}
+        case list():
+            return [_finite(inner) for inner in value]
+        case _:
+            return value
 
 
 def qc(

@@ -116,10 +116,24 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
                 raise DataError(f"{path}: no field {missing[0]!r}; found {found}")
             number = 0
             for batch in file.iter_batches(batch_size=1024):
-                for fields in batch.to_pylist():
+                for fields in _readable(batch).to_pylist():
                     number += 1
                     yield f"row {number}", fields
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a Parquet file of rows: {error}") from error
+    except DataError:
+        raise
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        why = str(error) or type(error).__name__
+        raise DataError(f"{path}: not a Parquet file of rows: {why}") from error
     except OSError as error:
         raise DataError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+
+
+def _readable(batch: Any) -> Any:
+    """The batch with columns of times as text, which Python's own types cannot always hold."""
+    import pyarrow as pa
+
+    columns = [
+        column.cast(pa.string()) if pa.types.is_temporal(column.type) else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)

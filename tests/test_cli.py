@@ -59,7 +59,7 @@ def test_the_way_from_plan_to_data_set(waiting: tuple[Path, dict[str, Any]]) -> 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["status"] == "done"
     again = agent("approve", "r", "--plan", plan["hash"], "--reports", reports)
-    assert again.returncode == 2 and "used" in again.stderr
+    assert again.returncode == 2 and "does not wait" in again.stderr
 
 
 @pytest.mark.parametrize("command", ["status", "ledger", "report"])

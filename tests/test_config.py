@@ -46,6 +46,7 @@ WRONG = {
     "out of range": ("parameters: {response: {top_p: 3}}", "found 3"),
     "two sides": ("thresholds: {runaway: {max: 0.1, min: 0.1}}", "exactly one of max and min"),
     "no side": ("thresholds: {runaway: {}}", "exactly one of max and min"),
+    "the wrong side": ("thresholds: {runaway: {min: 0.5}}", "runaway takes max"),
     "twice": ("engine: {}\nengine: {}", "'engine' stands twice"),
     "a list": ("- engine", "expected sections"),
     "not YAML": ("engine: [", "not valid YAML"),

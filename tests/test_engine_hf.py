@@ -11,6 +11,7 @@ import torch
 from pipeline.engine.base import EngineSpec
 from pipeline.engine.hf import HFEngine
 from pipeline.engine.models import prepare
+from pipeline.engine.sampling import Sampler
 from pipeline.errors import EngineError
 from pipeline.types import GenRequest, Sampling, ScoreRequest
 from tests import tiny_models
@@ -107,7 +108,7 @@ def test_rows_of_one_batch_have_their_own_knobs(engine: HFEngine) -> None:
     assert only.token_ids != warm.token_ids and greedy.token_ids != warm.token_ids
 
 
-@pytest.mark.parametrize("width", [1, 2, 5])
+@pytest.mark.parametrize("width", [1, 2, 5, 14])
 def test_stop_strings_match_decoded_text_across_tokens(engine: HFEngine, width: int) -> None:
     """Every token of these models is one byte, so any longer string crosses token borders."""
     for request, free in zip(requests(WARM), engine.generate(requests(WARM)), strict=True):
@@ -118,6 +119,23 @@ def test_stop_strings_match_decoded_text_across_tokens(engine: HFEngine, width: 
         assert ended.text == free.text[: free.text.index(stop)]
         assert ended.token_ids == free.token_ids[: len(ended.token_ids)]
         assert stop in decode(ended.token_ids) and stop not in decode(ended.token_ids[:-1])
+
+
+def test_nothing_is_drawn_after_a_stop_string(
+    engine: HFEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = requests(WARM)[0]
+    stop = engine.generate([request])[0].text[2:12]
+    steps: list[int] = []
+    draw = Sampler.draw
+
+    def counted(self: Sampler, logits: torch.Tensor, step: int) -> torch.Tensor:
+        steps.append(step)
+        return draw(self, logits, step)
+
+    monkeypatch.setattr(Sampler, "draw", counted)
+    ended = engine.generate([replace(request, sampling=replace(WARM, stop=(stop,)))])[0]
+    assert len(steps) == len(ended.token_ids) < 24
 
 
 def test_an_end_token_ends_a_row_and_is_not_kept(folder: Path, engine: HFEngine) -> None:

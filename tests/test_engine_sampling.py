@@ -97,6 +97,16 @@ def test_a_draw_is_the_inverse_of_the_distribution(setting: Sampling, spread: fl
         assert dense[row, token] > 0
 
 
+def test_bounds_of_the_total_never_change_a_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Much of the weight lies outside the blocks of the short list, and the bounds may be wide."""
+    values = torch.full((64, WIDE), -60.0)
+    values[:, : 255 * 128 : 128] = logits(64, 255, spread=0.1)
+    values[:, 255 * 128 :] = -8.0
+    exact = sampler(Sampling(1.0, 1, top_p=0.5), 64).draw(values, 1)
+    monkeypatch.setattr("pipeline.engine.shortlist._TIGHT", float("inf"))
+    assert torch.equal(sampler(Sampling(1.0, 1, top_p=0.5), 64).draw(values, 1), exact)
+
+
 def test_drawn_frequencies_follow_the_distribution() -> None:
     rows, steps = 1000, 20
     setting = Sampling(0.9, 1, top_p=0.9)

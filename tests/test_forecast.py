@@ -112,3 +112,18 @@ def test_a_forecast_for_a_whole_run_is_quick():
     started = time.process_time()
     forecast_distinct(every, 75_000)
     assert time.process_time() - started < 0.2
+
+
+@pytest.mark.parametrize(("pilot", "attempts"), [(320, 300), (320, 1000)])
+def test_the_interval_of_kept_rows_has_room_for_luck(pilot: int, attempts: int) -> None:
+    """With every instruction distinct and 82 % kept, nine in ten intervals hold the truth."""
+    import numpy as np
+
+    chance = np.random.default_rng(5)
+    instructions = [f"What is {i}?" for i in range(pilot)]
+    held = 0
+    for _ in range(60):
+        kept = int(chance.binomial(pilot, 0.82))
+        found = forecast_kept(instructions, kept=kept, distinct=pilot, attempts=attempts, target=10)
+        held += found.low <= chance.binomial(attempts, 0.82) <= found.high
+    assert held >= 48

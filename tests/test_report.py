@@ -277,7 +277,7 @@ def test_plan_and_data_set_are_shown_when_they_exist():
     interval = {"expected": 0.61, "low": 0.5, "high": 0.8}
     found = {
         "rows": 15_000, "forecast": {"expected": 14_900.0, "low": 14_000.0, "high": 15_900.0},
-        "funnel": story()[3].funnel, "verified": True,
+        "funnel": story()[3].funnel, "qc": "passed: all 8 gates",
         "files": [{"path": "train.parquet", "rows": 15_000}],
         "metrics": {"runaway": {"value": 0.0, "count": 0, "n": 15_000, "low": 0.0, "high": 0.001,
                                 "verdict": "PASS"}},

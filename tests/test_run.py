@@ -35,8 +35,7 @@ def waiting(tmp_path: Path, scripted_yaml: Path) -> Path:
 
 def approve(reports: Path, run_id: str, examples: int) -> runner.Ending:
     plan = runner.offer(reports, run_id, examples)
-    approval = runner.approve(reports, run_id, plan.hash[:12], accept_shortfall=True)
-    return runner.answer(reports, run_id, approval, QUIET)
+    return runner.approve(reports, run_id, plan.hash[:12], QUIET, accept_shortfall=True)
 
 
 def test_a_run_fails_first_is_reviewed_and_then_passes(waiting: Path) -> None:
@@ -91,23 +90,66 @@ def test_an_approved_plan_becomes_a_data_set_that_pyarrow_opens(waiting: Path) -
 def test_an_approval_is_for_one_plan_and_counts_once(waiting: Path) -> None:
     plan = runner.offer(waiting, "r", 120)
     with pytest.raises(ApprovalError, match="no plan of this run begins"):
-        runner.approve(waiting, "r", "0" * 12)
-    approval = runner.approve(waiting, "r", plan.hash, accept_shortfall=True)
-    runner.answer(waiting, "r", approval, QUIET)
-    with pytest.raises(RunError, match="does not wait"):
-        runner.answer(waiting, "r", approval, QUIET)
+        runner.approve(waiting, "r", "0" * 12, QUIET)
+    runner.approve(waiting, "r", plan.hash, QUIET, accept_shortfall=True)
+    for late in (
+        lambda: runner.approve(waiting, "r", plan.hash, QUIET),
+        lambda: runner.offer(waiting, "r", 50),
+        lambda: runner.reject(waiting, "r", "too late", QUIET),
+    ):
+        with pytest.raises(RunError, match="does not wait"):
+            late()
+
+
+def test_a_refused_yes_leaves_the_run_waiting(
+    waiting: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = runner.offer(waiting, "r", 120)
+    with monkeypatch.context() as patch:
+        patch.setattr("agent.stages.planning.prompts_digest", lambda: "edited")
+        with pytest.raises(ApprovalError, match="prompts_digest changed"):
+            runner.approve(waiting, "r", old.hash, QUIET, accept_shortfall=True)
+        renewed = runner.offer(waiting, "r", 120)
+        assert renewed.hash != old.hash
+        ending = runner.approve(waiting, "r", renewed.hash, QUIET, accept_shortfall=True)
+    assert ending.exit_code == 0, ending.reason
+
+
+def test_what_changes_during_scale_ends_it_and_keeps_its_rows(
+    waiting: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = runner.offer(waiting, "r", 120)
+    asked = [0]
+
+    def edited_later() -> str:
+        asked[0] += 1
+        return plan.prompts_digest if asked[0] < 4 else "edited"
+
+    monkeypatch.setattr("agent.stages.planning.prompts_digest", edited_later)
+    ending = runner.approve(waiting, "r", plan.hash, QUIET, accept_shortfall=True)
+    assert ending.status == "done_short" and "prompts_digest changed" in ending.reason
+    assert (waiting / "r" / "dataset" / "train.jsonl").stat().st_size > 0
+
+
+def test_a_yes_that_a_dying_process_recorded_is_acted_on(waiting: Path) -> None:
+    plan = runner.offer(waiting, "r", 120)
+    with open_session(waiting, "r") as session:
+        approval = session.approvals.approve(plan.hash)
+        session.approvals.authorise(approval, session.ledger)
+    with pytest.raises(RunError, match="approved"):
+        runner.offer(waiting, "r", 50)
+    assert runner.resume(waiting, "r", QUIET).status == "done"
 
 
 def test_a_plan_that_promises_too_little_needs_an_explicit_yes(waiting: Path) -> None:
     plan = runner.offer(waiting, "r", 1_000_000)
-    assert plan.rows.expected < 1_000_000
+    assert plan.short
     with pytest.raises(ApprovalError, match="accept-shortfall"):
-        runner.approve(waiting, "r", plan.hash)
+        runner.approve(waiting, "r", plan.hash, QUIET)
 
 
 def test_rejecting_ends_the_run_and_keeps_everything(waiting: Path) -> None:
-    answer = runner.reject(waiting, "r", "too dear")
-    ending = runner.answer(waiting, "r", answer, QUIET)
+    ending = runner.reject(waiting, "r", "too dear", QUIET)
     assert (ending.status, ending.exit_code) == ("stop_rejected", 8)
     assert "too dear" in (waiting / "r" / "report.md").read_text(encoding="utf-8")
 
@@ -141,6 +183,34 @@ def test_a_checkpoint_is_small_and_holds_no_samples(waiting: Path) -> None:
     assert rows and max(len(r[0]) for r in rows) < 4096
     instruction = RunStore.open(waiting, "r").load_rounds()[0].random_samples[0]["instruction"]
     assert not any(instruction.encode() in r[0] for r in rows)
+
+
+def test_a_run_that_was_killed_while_it_was_made_can_be_resumed(
+    tmp_path: Path, scripted_yaml: Path
+) -> None:
+    from agent.session import create_run
+
+    reports = tmp_path / "reports"
+    (reports / "r").mkdir(parents=True)
+    create_run(reports, "r", load_config(scripted_yaml))
+    assert not (reports / "r" / "run.sqlite").exists()
+    assert runner.resume(reports, "r", QUIET).status == "waiting"
+    with pytest.raises(RunError, match="exists already"):
+        create_run(reports, "r", load_config(scripted_yaml))
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a database at all, whatever its name says" * 40])
+def test_damaged_checkpoints_are_set_aside_and_nothing_is_paid_again(
+    waiting: Path, damage: bytes
+) -> None:
+    with open_session(waiting, "r") as session:
+        before = session.ledger.totals().confirmed
+    for path in (waiting / "r").glob("checkpoints.sqlite*"):
+        path.unlink()
+    (waiting / "r" / "checkpoints.sqlite").write_bytes(damage)
+    assert runner.resume(waiting, "r", QUIET).status == "waiting"
+    with open_session(waiting, "r") as session:
+        assert session.ledger.totals().confirmed == before
 
 
 class TestKilled:
@@ -189,6 +259,5 @@ class TestKilled:
     def finish(self, reports: Path, plan: str) -> runner.Ending:
         ending = runner.resume(reports, "r", QUIET)
         if ending.status == "waiting":
-            approval = runner.approve(reports, "r", plan, accept_shortfall=True)
-            ending = runner.answer(reports, "r", approval, QUIET)
+            return runner.approve(reports, "r", plan, QUIET, accept_shortfall=True)
         return ending

@@ -1,6 +1,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from agent.paths import check_run_id, list_runs
 from agent.records import RoundRecord, RunRecord, SmokeAudit, Spend
 from agent.store import RunStore
 from pipeline.params import GenParams
+from pipeline.types import Funnel, Metric
 
 HOSTILE_IDS = [
     "", ".", "..", "...", "../x", "../../etc/passwd", "/", "/etc", "/etc/passwd", "a/b", "a/../b",
@@ -54,8 +56,12 @@ def test_ordinary_run_ids(tmp_path: Path, run_id: str) -> None:
 
 def test_ids_are_taken_once_and_unknown_ones_are_named(tmp_path: Path) -> None:
     RunStore.create(tmp_path, "one")
+    # Killed before its record was written, it may be made again.
+    RunStore.create(tmp_path, "one").write_text("run.json", "{}")
     with pytest.raises(RunError, match="exists already"):
         RunStore.create(tmp_path, "one")
+    with pytest.raises(RunError, match="names the latest one"):
+        RunStore.create(tmp_path, "last")
     with pytest.raises(RunError, match="known runs: one"):
         RunStore.open(tmp_path, "two")
     assert list_runs(tmp_path / "none") == []
@@ -167,20 +173,30 @@ def a_round(number: int) -> RoundRecord:
         params=GenParams().replace({"response.stop": ("\n###", "\nQ:")}),
         micro_batches=2,
         tokens=100,
-        metrics=({"name": "runaway", "value": None},),
-        funnel={"kept": 1},
+        metrics=(Metric("runaway", None, None, 0, None, None, None, None, "").to_json(),),
+        funnel=Funnel(1, 1, 1, 1, 1, 1, 1, 1).to_json(),
         certificates=(),
         causes={},
         stops={"eos": 1},
         response_tokens=(1, 2),
         audit=SmokeAudit(rows=1, passed=True, checks=(), flagged_ids=()),
-        random_samples=({"raw": "\ud800"},),
+        random_samples=({"index": 0, "instruction_raw": "", "raw": "\ud800"},),
         flagged_samples=(),
         forecast=None,
         step="REVIEW",
         reason="runaway",
         spend=Spend(),
     )
+
+
+@pytest.mark.parametrize(
+    "damage", [{"metrics": [{}]}, {"funnel": {}}, {"certificates": [{"x": 1}]}, {"round": "one"}]
+)
+def test_a_damaged_round_is_named(tmp_path: Path, damage: dict[str, Any]) -> None:
+    store = RunStore.create(tmp_path, "run")
+    store.write_json("rounds/01.json", a_round(1).model_dump(mode="json") | damage)
+    with pytest.raises(RunError, match=r"rounds/01.json is damaged"):
+        store.load_rounds()
 
 
 def a_run(run_id: str = "run") -> RunRecord:
@@ -206,7 +222,8 @@ def test_records_are_read_back(store: RunStore) -> None:
     store.write_text("rounds/01-note.json", "not a record")
     for number in (2, 1, 2):
         store.save_round(a_round(number))
-    expected = [a_round(n).model_copy(update={"random_samples": ({"raw": "?"},)}) for n in (1, 2)]
+    shown = ({"index": 0, "instruction_raw": "", "raw": "?"},)
+    expected = [a_round(n).model_copy(update={"random_samples": shown}) for n in (1, 2)]
     assert store.load_rounds() == tuple(expected)
     store.save_run(a_run())
     assert store.load_run() == a_run()

@@ -82,6 +82,14 @@ class Approvals:
         found = self._db.query("SELECT id, approved_at FROM approvals WHERE state = 'given'")
         return str(found[0]["id"]) if found and self._fresh(found[0]["approved_at"]) else None
 
+    def in_use(self) -> str | None:
+        """Id of the approval whose money is set aside and not yet released, or None."""
+        found = self._db.query(
+            "SELECT approvals.id FROM approvals JOIN envelopes USING (id)"
+            " WHERE approvals.state = 'used' AND envelopes.state = 'open'"
+        )
+        return str(found[0]["id"]) if found else None
+
     def approved_plan(self, approval: str) -> Plan:
         """The plan that an approval covers.
 

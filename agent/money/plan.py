@@ -74,6 +74,11 @@ class Plan(_Frozen):
     """Forecast of distinct kept rows within ``max_attempts``."""
 
     @property
+    def short(self) -> bool:
+        """Whether the forecast promises fewer rows than are wanted."""
+        return self.rows.expected < self.examples
+
+    @property
     def canonical(self) -> str:
         """The text that the hash is of."""
         return canonical_json(self.model_dump(mode="json"))

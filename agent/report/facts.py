@@ -42,7 +42,7 @@ DATASET: Final[dict[str, str]] = {
     "wanted": "Rows wanted",
     "forecast": "Rows forecast, with 90 % interval",
     "attempts": "Instructions drawn",
-    "verified": "QC over the union passed",
+    "qc": "QC over everything that was attempted",
     "stopped": "Why it ended",
     "folder": "Folder",
     "files": "Files",

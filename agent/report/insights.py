@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from agent.records import RoundRecord, RunRecord
 from agent.report.tables import metrics_of
-from agent.report.text import dollars, escape, number, percent, plural, share
+from agent.report.text import dollars, escape, number, percent, share
 
 
 def normalised(record: RoundRecord, before: RoundRecord | None) -> str:
@@ -78,9 +78,9 @@ def _search_cost(rounds: Sequence[RoundRecord], run: RunRecord) -> str:
     if not total:
         return ""
     return (
-        f"**The search cost** {dollars(total)} in {plural(len(rounds), 'round')}, "
-        f"{share(total, run.limit_usd)} of the cap; "
-        f"reviews were {share(reviews, total)} of it."
+        f"**The rounds cost** {dollars(total)}, {share(total, run.limit_usd)} of the cap; reviews "
+        f"were {share(reviews, total)} of it. Preflight, releases of the engine and scale are not "
+        f"in it; the whole run stands at {dollars(run.confirmed_usd)}."
     )
 
 

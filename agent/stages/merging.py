@@ -10,10 +10,10 @@ from typing import Any
 from agent.money.amounts import micro_to_usd
 from agent.money.approval import Plan
 from agent.policy import Decision, Step
-from agent.report.text import interval_of, value_of
+from agent.report.text import dollars, interval_of, value_of
 from agent.session import Session, program_version
 from agent.stages.measuring import rules
-from pipeline.dataset import cut_shards, write_dataset, write_manifest
+from pipeline.dataset import Cut, write_dataset, write_manifest
 from pipeline.metrics import Measurement, measure
 from pipeline.novelty import NoveltyIndex
 from pipeline.types import Metric, Sample
@@ -28,25 +28,38 @@ def publish(session: Session, approval: str, reason: str) -> Decision:
     session.meter.release()
     plan = session.approvals.approved_plan(approval)
     session.committed.read(session.journal, session.store, shard_rows=plan.shard_rows)
-    shards = cut_shards(
-        deduplicated(session.committed.samples), rows=plan.shard_rows, target=plan.examples
-    )
-    every = [s for shard in shards for s in shard]
+    every = deduplicated(session.committed.samples)
     union = measure(every, rules(session, plan.params, round_=1), wanted=plan.examples)
-    failed = [m for m in union.metrics if m.verdict == "FAIL"]
-    name = "dataset-unverified" if failed else "dataset"
-    kept = union.funnel.kept
-    facts = _facts(session, plan, approval, union) | {"verified": not failed, "stopped": reason}
-    _write(session, name, shards, facts)
+    rows = min(union.funnel.kept, plan.examples)
+    verdict = _verdict(union)
+    name = "dataset-unverified" if verdict.startswith("failed") else "dataset"
+    facts = _facts(session, plan, approval, union) | {
+        "rows": rows,
+        "qc": verdict,
+        "stopped": reason,
+    }
+    _write(session, name, every, facts)
     session.close_envelope(approval)
     session.note("running", "the data set is written", dataset=facts | {"folder": name})
-    where = f"{kept} rows in {name}/"
-    if failed:
-        why = ", ".join(f"{m.name} {m.value:.1%}" for m in failed)
-        return Decision(Step.DONE_UNVERIFIED, f"{where}; QC over the union failed: {why}")
-    if kept < plan.examples:
+    where = f"{rows} rows in {name}/"
+    if verdict.startswith("failed"):
+        return Decision(Step.DONE_UNVERIFIED, f"{where}; QC over the union {verdict}")
+    if rows < plan.examples:
         return Decision(Step.DONE_SHORT, f"{where}, {plan.examples} were wanted: {reason}")
-    return Decision(Step.DONE, f"{where}; {reason}")
+    return Decision(Step.DONE, f"{where}; {reason}; QC over the union {verdict}")
+
+
+def _verdict(union: Measurement) -> str:
+    """What QC over the union says; gates of a forecast have no place in it."""
+    gates = [m for m in union.metrics if m.verdict is not None and m.name != "yield"]
+    failed = [f"{m.name} {m.value:.1%}" for m in gates if m.verdict == "FAIL"]
+    if failed:
+        return f"failed: {', '.join(failed)}"
+    undecided = [m.name for m in gates if m.verdict != "PASS"]
+    if undecided:
+        few = f"{union.funnel.answered} rows are too few for {', '.join(undecided)}"
+        return f"did not fail; {len(gates) - len(undecided)} of {len(gates)} gates passed, {few}"
+    return f"passed: all {len(gates)} gates"
 
 
 def deduplicated(samples: list[Sample]) -> list[Sample]:
@@ -62,10 +75,11 @@ def deduplicated(samples: list[Sample]) -> list[Sample]:
     ]
 
 
-def _write(session: Session, name: str, shards: list[list[Sample]], facts: dict[str, Any]) -> None:
+def _write(session: Session, name: str, every: list[Sample], facts: dict[str, Any]) -> None:
     """Write into a folder beside, then give it its name in one step."""
+    cut = Cut(rows=session.config.scale.shard_rows, target=facts["wanted"])
     with session.store.replacing_folder(name) as folder:
-        files = write_dataset(folder, shards, card=_card(session, facts))
+        files = write_dataset(folder, every, cut=cut, card=_card(session, facts))
         write_manifest(folder, files, facts)
 
 
@@ -76,7 +90,6 @@ def _facts(session: Session, plan: Plan, approval: str, union: Measurement) -> d
         "version": program_version(),
         "plan": plan.hash,
         "approval": approval,
-        "rows": funnel.kept,
         "wanted": plan.examples,
         "attempts": funnel.generated,
         "funnel": funnel.to_json(),
@@ -106,10 +119,10 @@ def _card(session: Session, facts: dict[str, Any]) -> dict[str, Any]:
         "params": facts["params"],
         "params_yaml": yaml.safe_dump(facts["params"], sort_keys=False, allow_unicode=True),
         "engine": session.store.load_run().engine or {},
-        "verified": facts["verified"],
+        "qc": facts["qc"],
         "stopped": facts["stopped"],
-        "cost_usd": micro_to_usd(spent),
-        "run_usd": totals.confirmed_usd,
+        "cost": dollars(micro_to_usd(spent)),
+        "run_cost": dollars(totals.confirmed_usd),
         "size_category": size_category(rows),
     }
 

@@ -5,19 +5,22 @@ another number of rows without touching the run's graph.
 """
 
 import hashlib
+import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from agent.errors import RunError
-from agent.money.amounts import micro_to_usd, time_to_micro
+from agent.errors import ApprovalError, BudgetError, RunError
+from agent.money.amounts import micro_to_usd, show_usd, time_to_micro, time_within
 from agent.money.approval import Interval, Plan
+from agent.money.metered import Lease
 from agent.policy import Decision, Step
 from agent.records import RoundRecord
 from agent.session import Session, program_version
 from agent.stages.pilot import Place, Show, op_id, samples
 from pipeline.forecast import KeptForecast, forecast_kept
-from pipeline.types import Sample
+from pipeline.types import EngineInfo, Sample
 
 SPARE_SECONDS = 120.0
 """Set aside beside what was measured, for whatever a restart takes."""
@@ -58,26 +61,27 @@ def make_plan(session: Session, examples: int) -> Plan:
         RunError: if no round has passed.
     """
     run, passed = session.store.load_run(), passed_round(session)
-    assert run.engine is not None and run.device_price_usd_per_hour is not None
-    scale, rate = session.config.scale, run.device_price_usd_per_hour
-    attempts = max(examples, round(examples * scale.max_attempts_factor))
+    engine = EngineInfo(**(run.engine or session.paid("preflight")["engine"]))
+    scale, lease = session.config.scale, session.meter.lease
     rows = round_samples(session, passed)
-    kept = forecast(rows, attempts=attempts, target=examples)
     each = _seconds_per_attempt(session, passed, len(rows))
     loading = _loading_seconds(session)
+    wanted = max(examples, round(examples * scale.max_attempts_factor))
+    longest = (wanted * each + loading) * SLOWER + SPARE_SECONDS
+    most = min(time_to_micro(longest, lease.usd_per_hour), session.ledger.totals().remaining)
+    attempts = min(wanted, _affordable(most, lease, each=each, loading=loading))
+    kept = forecast(rows, attempts=attempts, target=examples)
     seconds = _duration(kept, each, loading)
-    longest = (attempts * each + loading) * SLOWER + SPARE_SECONDS
-    most = min(time_to_micro(longest, rate), session.ledger.totals().remaining)
     return Plan(
         run_id=run.run_id,
         version=program_version(),
         params=passed.params,
-        model=str(run.engine["model"]),
-        model_digest=str(run.engine["digest"]),
+        model=engine.model,
+        model_digest=engine.digest,
         prompts_digest=prompts_digest(),
-        config_digest=run.config_digest,
-        device=str(run.engine["device"]),
-        dtype=str(run.engine["dtype"]),
+        config_digest=session.config.digest(),
+        device=engine.device,
+        dtype=engine.dtype,
         threads=session.config.engine.threads,
         seed=session.config.pilot.seed,
         examples=examples,
@@ -85,12 +89,31 @@ def make_plan(session: Session, examples: int) -> Plan:
         micro_batch=scale.micro_batch,
         wave=scale.wave,
         shard_rows=scale.shard_rows,
-        usd_per_hour=rate,
+        usd_per_hour=lease.usd_per_hour,
         max_cost_usd=micro_to_usd(most),
-        cost_usd=_map(seconds, lambda s: s * rate / 3600),
+        cost_usd=_map(seconds, lambda s: s * lease.usd_per_hour / 3600),
         seconds=seconds,
         rows=Interval(expected=kept.expected, low=kept.low, high=kept.high),
     )
+
+
+def check_unchanged(session: Session, plan: Plan) -> None:
+    """An approval is void when anything that it covers has changed.
+
+    Raises:
+        ApprovalError: naming what changed.
+    """
+    now = {
+        "version": program_version(),
+        "prompts_digest": prompts_digest(),
+        "config_digest": session.config.digest(),
+    }
+    changed = [name for name, value in now.items() if getattr(plan, name) != value]
+    if changed:
+        raise ApprovalError(
+            f"{', '.join(changed)} changed since plan {plan.hash[:12]} was approved, which makes "
+            "the approval void: print the plan again, look at it, and approve that one"
+        )
 
 
 def passed_round(session: Session) -> RoundRecord:
@@ -145,6 +168,24 @@ def _seconds_per_attempt(session: Session, record: RoundRecord, drawn: int) -> f
     """Working seconds of the round's micro-batches for each instruction drawn."""
     names = [op_id(record.round, number) for number in range(record.micro_batches)]
     return float(sum(session.paid(name)["seconds"] for name in names)) / max(1, drawn)
+
+
+def _affordable(most: int, lease: Lease, *, each: float, loading: float) -> int:
+    """Attempts that ``most`` micro-dollars pay for, a shortest lease kept free to the end.
+
+    Raises:
+        BudgetError: if they pay for none.
+    """
+    seconds = time_within(most, lease.usd_per_hour)
+    if math.isinf(seconds):
+        return sys.maxsize
+    found = int((seconds - loading - min(lease.min_seconds, lease.seconds)) / max(each, 1e-9))
+    if found < 1:
+        raise BudgetError(
+            f"{show_usd(most)} are left, which at ${lease.usd_per_hour:g} an hour pay for "
+            f"{seconds:.0f} s: not enough to load the model and lease it for one micro-batch"
+        )
+    return found
 
 
 def _loading_seconds(session: Session) -> float:

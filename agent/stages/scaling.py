@@ -10,10 +10,10 @@ from agent.committed import op_id
 from agent.errors import ApprovalError, BudgetError
 from agent.money.approval import Plan
 from agent.policy import Decision, Step
-from agent.session import Session, program_version
+from agent.session import Session
 from agent.stages.measuring import rules
 from agent.stages.pilot import Show
-from agent.stages.planning import prompts_digest
+from agent.stages.planning import check_unchanged
 from pipeline.engine.base import Engine
 from pipeline.generate import MicroBatch, drawn, run_micro_batch
 from pipeline.metrics import measure
@@ -26,42 +26,27 @@ POOL = 2000
 def wave(session: Session, approval: str, number: int, show: Show) -> Decision:
     """Buy one wave, or find it bought, and say whether another follows.
 
+    What the approval covers may change while scale runs; it then buys no more, and what was bought
+    is merged.
+
     Raises:
-        ApprovalError: if the approval is not valid or something that it covers has changed.
         EngineError: if the engine fails.
     """
     plan = session.approvals.approved_plan(approval)
-    check_unchanged(session, plan)
     session.draw_on(session.approvals.authorise(approval, session.ledger))
     committed = session.committed
     committed.read(session.journal, session.store, shard_rows=plan.shard_rows)
     for batch in range(number * plan.wave, (number + 1) * plan.wave):
         try:
+            check_unchanged(session, plan)
             _buy(session, plan, batch)
+        except ApprovalError as error:
+            return Decision(Step.DONE, f"the approval is void: {error}")
         except BudgetError as error:
-            return Decision(Step.DONE, f"the plan's maximum cost is reached: {error}")
+            return Decision(Step.DONE, f"another micro-batch does not fit the plan's cost: {error}")
         committed.read(session.journal, session.store, shard_rows=plan.shard_rows)
     show(_event(session, plan, number))
     return _decide(session, plan)
-
-
-def check_unchanged(session: Session, plan: Plan) -> None:
-    """An approval is void when anything that it covers has changed.
-
-    Raises:
-        ApprovalError: naming what changed.
-    """
-    now = {
-        "version": program_version(),
-        "prompts_digest": prompts_digest(),
-        "config_digest": session.config.digest(),
-    }
-    changed = [name for name, value in now.items() if getattr(plan, name) != value]
-    if changed:
-        raise ApprovalError(
-            f"{', '.join(changed)} changed since plan {plan.hash[:12]} was approved, which makes "
-            "the approval void: print the plan again, look at it, and approve that one"
-        )
 
 
 def _buy(session: Session, plan: Plan, number: int) -> None:
@@ -90,7 +75,7 @@ def _decide(session: Session, plan: Plan) -> Decision:
     committed = session.committed
     kept, attempts = committed.kept, len(committed.samples)
     if kept >= plan.examples:
-        return Decision(Step.DONE, f"{plan.examples} rows kept of {attempts} attempts")
+        return Decision(Step.DONE, f"{kept} rows kept of {attempts} attempts")
     if attempts >= plan.max_attempts:
         return Decision(Step.DONE, f"{kept} rows kept when all {attempts} attempts were used")
     stretch = committed.samples[committed.shard_start :]
