@@ -121,7 +121,7 @@ def _moved(before: RoundRecord, after: RoundRecord, *, besides: set[str]) -> tup
 
 
 def _causes(before: RoundRecord, after: RoundRecord) -> str:
-    names = sorted({*before.causes, *after.causes}, key=lambda c: -before.causes.get(c, 0))
+    names = sorted({*before.causes, *after.causes}, key=lambda c: (-before.causes.get(c, 0), c))
     rows = [r.funnel["generated"] for r in (before, after)]
     return "; ".join(
         f"{escape(c)} {before.causes.get(c, 0)}/{rows[0]} → {after.causes.get(c, 0)}/{rows[1]}"

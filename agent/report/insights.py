@@ -53,7 +53,7 @@ def _causes(record: RoundRecord) -> str:
     total = sum(record.causes.values())
     if not total:
         return ""
-    name, count = max(record.causes.items(), key=lambda item: item[1])
+    name, count = min(record.causes.items(), key=lambda item: (-item[1], item[0]))
     return (
         f"**Most bad rows of round {record.round}** have the cause {escape(name)}: "
         f"{share(count, total)} ({count}/{total})."
