@@ -22,7 +22,7 @@ from agent.errors import RunError
 from agent.files import sweep
 from agent.lock import RunLock
 from agent.money.amounts import cap_to_micro
-from agent.money.approval import Approvals
+from agent.money.approval import Approvals, Plan
 from agent.money.database import RunDatabase
 from agent.money.journal import Journal
 from agent.money.ledger import Ledger
@@ -113,6 +113,11 @@ class Session:
             else:
                 self.store.write_bytes(name, content)
 
+    def read_committed(self, plan: Plan) -> Committed:
+        """What scale has bought under ``plan``, read up to now."""
+        self.committed.read(self.journal, self.store, shard_rows=plan.shard_rows)
+        return self.committed
+
     def draw_on(self, envelope: str) -> None:
         """From now on the engine is paid for from an approved envelope."""
         self.meter.journal = self.journal.within(envelope)
@@ -184,7 +189,7 @@ def open_session(
         Ledger.create(database, cap_to_micro(run.limit_usd))
         database.claim()
         sweep(store.path)
-        session = _assemble(store, database, engine, clock)
+        session = _assemble(store, database, run, engine=engine, clock=clock)
         rate = session.meter.lease.usd_per_hour
         known = cost_of_killed(session.ledger, usd_per_hour=rate, last_alive=lock.last_alive)
         session.ledger.reconcile(known)
@@ -195,9 +200,14 @@ def open_session(
 
 
 def _assemble(
-    store: RunStore, database: RunDatabase, engine: OpenEngine, clock: Callable[[], float]
+    store: RunStore,
+    database: RunDatabase,
+    run: RunRecord,
+    *,
+    engine: OpenEngine,
+    clock: Callable[[], float],
 ) -> Session:
-    config = check_config(store.load_run().config, source=str(store.path / "run.json"))
+    config = check_config(run.config, source=str(store.path / "run.json"))
     ledger = Ledger(database)
     journal = Journal(ledger)
     spec = engine_spec(config.engine, os.environ)

@@ -32,7 +32,7 @@ def card(**changed: Any) -> dict[str, Any]:
         "params": {"fewshot": {"set": "core"}},
         "engine": {"model": "m", "digest": "d", "dtype": "float32", "device": "cpu"},
         "qc": "passed: all 8 gates", "stopped": "20 rows kept",
-        "cost": "$0.10", "run_cost": "$0.20",
+        "cost": "$0.10", "run_cost": "$0.20", "published": True,
         "size_category": "n<1K",
     }  # fmt: skip
     return facts | changed
@@ -82,7 +82,7 @@ def test_a_card_says_when_qc_failed(tmp_path: Path) -> None:
         tmp_path,
         [sample(0)],
         cut=ALL,
-        card=card(qc="failed: runaway 9.0%", stopped="shard 1 failed"),
+        card=card(qc="failed: runaway 9.0%", stopped="shard 1 failed", published=False),
     )
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "**failed: runaway 9.0%**" in text and "shard 1 failed" in text

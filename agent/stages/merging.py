@@ -4,7 +4,7 @@ QC over the union is computed again, by the pilot's own code, over everything th
 A union that fails is written too, under a name that says so.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.money.amounts import micro_to_usd
@@ -27,39 +27,49 @@ def publish(session: Session, approval: str, reason: str) -> Decision:
     """
     session.meter.release()
     plan = session.approvals.approved_plan(approval)
-    session.committed.read(session.journal, session.store, shard_rows=plan.shard_rows)
-    every = deduplicated(session.committed.samples)
+    every = deduplicated(session.read_committed(plan).samples)
     union = measure(every, rules(session, plan.params, round_=1), wanted=plan.examples)
     rows = min(union.funnel.kept, plan.examples)
     verdict = _verdict(union)
-    name = "dataset-unverified" if verdict.startswith("failed") else "dataset"
+    name = "dataset" if verdict.published else "dataset-unverified"
     facts = _facts(session, plan, approval, union) | {
         "rows": rows,
-        "qc": verdict,
+        "qc": verdict.words,
         "stopped": reason,
     }
-    _write(session, name, every, facts)
+    _write(session, name, every, facts, published=verdict.published)
     session.close_envelope(approval)
     session.note("running", "the data set is written", dataset=facts | {"folder": name})
     where = f"{rows} rows in {name}/"
-    if verdict.startswith("failed"):
-        return Decision(Step.DONE_UNVERIFIED, f"{where}; QC over the union {verdict}")
+    if not verdict.published:
+        return Decision(Step.DONE_UNVERIFIED, f"{where}; QC over the union {verdict.words}")
     if rows < plan.examples:
         return Decision(Step.DONE_SHORT, f"{where}, {plan.examples} were wanted: {reason}")
-    return Decision(Step.DONE, f"{where}; {reason}; QC over the union {verdict}")
+    return Decision(Step.DONE, f"{where}; {reason}; QC over the union {verdict.words}")
 
 
-def _verdict(union: Measurement) -> str:
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What QC over the union came to."""
+
+    published: bool
+    """No gate failed."""
+    words: str
+    """The same for people, with the gates that failed or are undecided."""
+
+
+def _verdict(union: Measurement) -> _Verdict:
     """What QC over the union says; gates of a forecast have no place in it."""
     gates = [m for m in union.metrics if m.verdict is not None and m.name != "yield"]
     failed = [f"{m.name} {m.value:.1%}" for m in gates if m.verdict == "FAIL"]
     if failed:
-        return f"failed: {', '.join(failed)}"
+        return _Verdict(False, f"failed: {', '.join(failed)}")
     undecided = [m.name for m in gates if m.verdict != "PASS"]
-    if undecided:
-        few = f"{union.funnel.answered} rows are too few for {', '.join(undecided)}"
-        return f"did not fail; {len(gates) - len(undecided)} of {len(gates)} gates passed, {few}"
-    return f"passed: all {len(gates)} gates"
+    if not undecided:
+        return _Verdict(True, f"passed: all {len(gates)} gates")
+    passed = f"{len(gates) - len(undecided)} of {len(gates)} gates passed"
+    few = f"{union.funnel.answered} rows are too few for {', '.join(undecided)}"
+    return _Verdict(True, f"did not fail; {passed}, {few}")
 
 
 def deduplicated(samples: list[Sample]) -> list[Sample]:
@@ -75,11 +85,15 @@ def deduplicated(samples: list[Sample]) -> list[Sample]:
     ]
 
 
-def _write(session: Session, name: str, every: list[Sample], facts: dict[str, Any]) -> None:
+def _write(
+    session: Session, name: str, every: list[Sample], facts: dict[str, Any], *, published: bool
+) -> None:
     """Write into a folder beside, then give it its name in one step."""
     cut = Cut(rows=session.config.scale.shard_rows, target=facts["wanted"])
     with session.store.replacing_folder(name) as folder:
-        files = write_dataset(folder, every, cut=cut, card=_card(session, facts))
+        files = write_dataset(
+            folder, every, cut=cut, card=_card(session, facts) | {"published": published}
+        )
         write_manifest(folder, files, facts)
 
 

@@ -34,8 +34,7 @@ def wave(session: Session, approval: str, number: int, show: Show) -> Decision:
     """
     plan = session.approvals.approved_plan(approval)
     session.draw_on(session.approvals.authorise(approval, session.ledger))
-    committed = session.committed
-    committed.read(session.journal, session.store, shard_rows=plan.shard_rows)
+    session.read_committed(plan)
     for batch in range(number * plan.wave, (number + 1) * plan.wave):
         try:
             check_unchanged(session, plan)
@@ -44,7 +43,7 @@ def wave(session: Session, approval: str, number: int, show: Show) -> Decision:
             return Decision(Step.DONE, f"the approval is void: {error}")
         except BudgetError as error:
             return Decision(Step.DONE, f"another micro-batch does not fit the plan's cost: {error}")
-        committed.read(session.journal, session.store, shard_rows=plan.shard_rows)
+        session.read_committed(plan)
     show(_event(session, plan, number))
     return _decide(session, plan)
 
