@@ -28,5 +28,17 @@ class EngineError(AgentError):
     """A model could not be found, loaded or run, or did not do what it was asked."""
 
 
+class EngineOutOfMemory(EngineError):
+    """A batch did not fit into the device's memory; a smaller one may."""
+
+
+class EngineLost(EngineError):
+    """The engine's process ended by itself, or gave no sign of life and was ended."""
+
+
+class EngineTimeout(EngineError):
+    """The engine was still at work when its lease ended."""
+
+
 class SentinelError(EngineError):
     """A contamination sentinel failed: what would be generated is not a base model's own text."""

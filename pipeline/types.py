@@ -109,6 +109,10 @@ class EngineInfo:
     """Every special token of the tokenizer, BOS included."""
     bos: str | None = None
     """The model's own begin-of-sequence token."""
+    batch_size: int | None = None
+    """Rows in one forward pass; None where that is not ours to choose."""
+    scores: Literal["any", "labels"] = "any"
+    """What it can score: any continuation, or only labels that are a likely next token."""
 
 
 @dataclass(frozen=True, slots=True)

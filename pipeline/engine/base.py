@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from pipeline.types import Completion, EngineInfo, GenRequest, Score, ScoreRequest
 
@@ -36,6 +36,8 @@ class EngineSpec:
     """The server's key, if it wants one."""
     cache_dir: Path | None = None
     """Where converted models are kept; None is $SFT_ASSAY_CACHE, else ~/.cache/sft-assay."""
+    batch_size: int | None = None
+    """Rows in one forward pass of an engine in process; None is what was measured to be good."""
 
 
 class Engine(Protocol):
@@ -64,4 +66,16 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release the device; the engine is not used again."""
+        ...
+
+
+@runtime_checkable
+class Leased(Protocol):
+    """An engine that ends by itself what would take longer than it may."""
+
+    def lease(self, seconds: float) -> None:
+        """From now on, all further work together may take ``seconds``; a new lease replaces it.
+
+        What runs at its end raises :class:`~pipeline.errors.EngineTimeout`.
+        """
         ...
