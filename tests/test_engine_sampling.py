@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.engine.sampling import Sampler, uniform
-from pipeline.engine.shortlist import shortlist
+from pipeline.engine.shortlist import Penalty, from_few_blocks, from_scores
 from pipeline.errors import EngineError
 from pipeline.types import Sampling
 
@@ -97,14 +97,28 @@ def test_a_draw_is_the_inverse_of_the_distribution(setting: Sampling, spread: fl
         assert dense[row, token] > 0
 
 
+@pytest.mark.parametrize("width", [WIDE, WIDE + 77], ids=["blocks", "blocks and a rest"])
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+@pytest.mark.parametrize("spread", [0.1, 2.0, 6.0], ids=["flat", "usual", "peaked"])
+def test_looking_into_few_blocks_first_never_changes_a_draw(
+    monkeypatch: pytest.MonkeyPatch, setting: Sampling, spread: float, width: int
+) -> None:
+    """The likeliest tokens have been seen, so that much of what blocks promise is penalised."""
+    values = logits(24, width, spread=spread)
+    prompts = values.topk(60).indices.tolist()
+    first = sampler(setting, 24, prompts=prompts).draw(values, 1)
+    monkeypatch.setattr("pipeline.engine.sampling.from_few_blocks", lambda *_: None)
+    assert torch.equal(sampler(setting, 24, prompts=prompts).draw(values, 1), first)
+
+
 def test_bounds_of_the_total_never_change_a_draw(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Much of the weight lies outside the blocks of the short list, and the bounds may be wide."""
+    """Much of the weight lies outside the blocks that are looked into, so the bounds are wide."""
     values = torch.full((64, WIDE), -60.0)
     values[:, : 255 * 128 : 128] = logits(64, 255, spread=0.1)
     values[:, 255 * 128 :] = -8.0
-    exact = sampler(Sampling(1.0, 1, top_p=0.5), 64).draw(values, 1)
-    monkeypatch.setattr("pipeline.engine.shortlist._TIGHT", float("inf"))
-    assert torch.equal(sampler(Sampling(1.0, 1, top_p=0.5), 64).draw(values, 1), exact)
+    drawn = sampler(Sampling(1.0, 1, top_p=0.5), 64).draw(values, 1)
+    monkeypatch.setattr("pipeline.engine.sampling.from_few_blocks", lambda *_: None)
+    assert torch.equal(sampler(Sampling(1.0, 1, top_p=0.5), 64).draw(values, 1), drawn)
 
 
 def test_drawn_frequencies_follow_the_distribution() -> None:
@@ -157,13 +171,42 @@ def test_a_short_list_is_the_beginning_of_the_sorted_row(
 ) -> None:
     values = logits(3, WIDE, spread=3.0, seed=seed)
     heat = torch.full((3, 1), temperature)
-    short = shortlist(values.clone(), heat, length)
+    short = from_scores(values.clone(), heat, length)
     ranked = values.sort(dim=1, descending=True).values
     assert torch.equal(short.values, ranked[:, :length])
     assert torch.equal(values.gather(1, short.ids), short.values)
     weights = ((values - ranked[:, :1]).double() / temperature).exp().sum(1)
+    assert torch.allclose(short.low, weights, rtol=1e-5) and short.low is short.high
+
+
+@given(
+    st.sampled_from([WIDE, WIDE + 1, WIDE + 127, 128 * 256]),
+    st.floats(0.05, 3.0),
+    st.floats(0.1, 8.0),
+    st.integers(0, 2**16),
+)
+@settings(max_examples=30, deadline=None)
+def test_what_few_blocks_say_is_true_of_the_whole_row(
+    width: int, temperature: float, spread: float, seed: int
+) -> None:
+    values = logits(3, width, spread=spread, seed=seed).bfloat16()
+    seen = torch.cat([values.topk(40).indices, torch.full((3, 2), width - 1)], 1)
+    penalty = Penalty(seen, torch.tensor([[1.0], [1.1], [1.5]]))
+    short = from_few_blocks(values, torch.full((3, 1), temperature), penalty)
+    assert short is not None
+    whole = values.float().scatter(1, seen, penalty.of(values.float().gather(1, seen)))
+    ranked = whole.sort(dim=1, descending=True).values
+    for row, certain in enumerate(short.certain.tolist()):
+        assert torch.equal(short.values[row, :certain], ranked[row, :certain])
+    assert torch.equal(whole.gather(1, short.ids), short.values)
+    weights = ((whole - short.values[:, :1]).double() / temperature).exp().sum(1)
     assert bool((short.low <= weights * (1 + 1e-5)).all())
     assert bool((short.high >= weights * (1 - 1e-5)).all())
+    assert short.certain[0] == 64, "without a penalty every block has a token of the list"
+
+
+def test_a_vocabulary_of_few_blocks_is_looked_at_whole() -> None:
+    assert from_few_blocks(logits(1, 128 * 255, spread=1.0), torch.ones(1, 1), None) is None
 
 
 def test_logits_that_are_not_numbers_are_refused_by_row() -> None:

@@ -5,7 +5,8 @@ position = prefix length + slot - padding, and a sliding window is exact whateve
 that ended leave without the others being copied. How attention reads it is not known here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -59,6 +60,7 @@ class RowCache:
         self.prefix = prefix
         self.pads = pads
         self.used = 0
+        self._rows = len(pads)
         self._capacity = capacity
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
         self._masks: dict[int | None, Mask] = {}
@@ -80,11 +82,15 @@ class RowCache:
         self, keys: "Tensor", values: "Tensor", layer: int, *_: Any, **__: Any
     ) -> "tuple[Tensor, Tensor]":
         """Store the keys and values of new slots; return those of all slots, old and new."""
+        import torch
+
         if layer not in self._layers:
-            shape = (keys.shape[0], keys.shape[1], self._capacity)
+            shape = (self._rows, keys.shape[1], self._capacity)
+            # Slots that nobody fills are read, and weighed with zero: they must hold numbers.
+            make = torch.zeros if self._padded else torch.empty
             self._layers[layer] = (
-                keys.new_empty(*shape, keys.shape[-1]),
-                values.new_empty(*shape, values.shape[-1]),
+                make(*shape, keys.shape[-1], dtype=keys.dtype, device=keys.device),
+                make(*shape, values.shape[-1], dtype=values.dtype, device=values.device),
             )
         end = self.used + keys.shape[2]
         rows, stored_keys, stored_values = keys.shape[0], *self._layers[layer]
@@ -95,6 +101,17 @@ class RowCache:
     def get_seq_length(self, layer: int = 0) -> int:
         """Tokens before the next slot, padding counted."""
         return self.prefix.length + self.used
+
+    @contextmanager
+    def first(self, count: int) -> Iterator[None]:
+        """Within it, only the first ``count`` rows take part in forward passes."""
+        everybody = self.pads
+        self.pads = everybody[:count]
+        try:
+            yield
+        finally:
+            self.pads = everybody
+            self._masks.clear()
 
     def keep(self, sources: Sequence[int]) -> None:
         """Leave only the rows in ``sources``, in that order; row i moves from ``sources[i]``."""

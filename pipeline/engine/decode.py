@@ -5,6 +5,7 @@ is drawn is the sampler's business, when a text ends is the text rule's; here te
 step with rows.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 PREFILL_TOKENS: Final = 2048
 """Tokens in one forward pass of prompts, so that memory does not grow with their length."""
+_PADDING: Final = 0.2
+"""Share of such a pass that may be padding: a pass costs as much as some hundred tokens."""
 _SHRINK: Final = 0.9
 """A batch gets shorter when this share of it is left: each length of batch is a shape that kernels
 are made for, once in a process."""
@@ -51,37 +54,61 @@ def extend(loaded: Loaded, prefix: Prefix, ids: Sequence[int]) -> Prefix:
         return prefix
     pads = torch.zeros(1, dtype=torch.long, device=loaded.device)
     cache = RowCache(prefix, pads, capacity=len(ids))
-    _prefill(loaded, torch.tensor([list(ids)], device=loaded.device), cache)
+    _prefill(loaded, torch.tensor([list(ids)], device=loaded.device), [0], cache)
     return cache.as_prefix()
 
 
 def start(
     loaded: Loaded, prefix: Prefix, rows: Sequence[Sequence[int]], *, room: int
 ) -> tuple[RowCache, "Tensor"]:
-    """Compute the rows' own tokens; their cache, with ``room`` slots left, and the last logits."""
+    """Compute the rows' own tokens; their cache, with ``room`` slots left, and the last logits.
+
+    The rows come in order of falling length.
+    """
     import torch
 
-    width = max(map(len, rows))
-    filled = [[0] * (width - len(ids)) + list(ids) for ids in rows]
-    pads = torch.tensor([width - len(ids) for ids in rows], device=loaded.device)
-    cache = RowCache(prefix, pads, capacity=width + room)
-    return cache, _prefill(loaded, torch.tensor(filled, device=loaded.device), cache)
+    width = len(rows[0])
+    pads = [width - len(ids) for ids in rows]
+    filled = [[0] * pad + list(ids) for pad, ids in zip(pads, rows, strict=True)]
+    cache = RowCache(prefix, torch.tensor(pads, device=loaded.device), capacity=width + room)
+    return cache, _prefill(loaded, torch.tensor(filled, device=loaded.device), pads, cache)
 
 
-def _prefill(loaded: Loaded, ids: "Tensor", cache: RowCache) -> "Tensor":
-    import torch
-
-    step = max(1, PREFILL_TOKENS // ids.shape[0])
-    for part in torch.split(ids, step, dim=1):
-        logits = loaded.forward(part, cache)
+def _prefill(loaded: Loaded, ids: "Tensor", pads: Sequence[int], cache: RowCache) -> "Tensor":
+    """Read prompts from left to right, and at each place only the rows that have begun there."""
+    logits, begin = None, 0
+    while begin < ids.shape[1]:
+        end, rows = _stretch(pads, begin, ids.shape[1])
+        last = end == ids.shape[1]
+        with cache.first(rows):
+            logits = loaded.forward(ids[:rows, begin:end], cache, keep=int(last))
+        begin = end
+    assert logits is not None, "a prompt has at least one token"
     return logits[:, -1]
+
+
+def _stretch(pads: Sequence[int], begin: int, width: int) -> tuple[int, int]:
+    """Where the next forward pass of prompts ends, and how many rows take part in it.
+
+    It grows while it stays within :data:`PREFILL_TOKENS` and little of it is padding.
+    """
+    end, rows = begin + 1, bisect_right(pads, begin)
+    padding = 0
+    while end < width:
+        more = bisect_right(pads, end)
+        padding_then = padding + (more - rows) * (end - begin)
+        tokens = more * (end + 1 - begin)
+        if tokens > PREFILL_TOKENS or padding_then > _PADDING * tokens:
+            break
+        end, rows, padding = end + 1, more, padding_then
+    return end, rows
 
 
 def decode(loaded: Loaded, prefix: Prefix, shared: Sequence[int], rows: Sequence[Row]) -> None:
     """Draw every row to its end; ``shared`` are the prefix's ids, which count as seen."""
     import torch
 
-    live = list(rows)
+    live = sorted(rows, key=lambda row: (-len(row.ids), row.place))
     caps = [row.sampling.max_new_tokens for row in live]
     sampler = Sampler(
         [row.sampling for row in live],

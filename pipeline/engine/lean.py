@@ -53,15 +53,17 @@ class LeanGemma3:
 
     def __init__(self, model: Any) -> None:
         """Join and pack the weights of a model that :func:`covers` accepts."""
+        import torch
+
         config, decoder = model.config, model.model
-        self._eps = config.rms_norm_eps
+        self._eps = decoder.norm.weight.new_tensor(config.rms_norm_eps, dtype=torch.float32)
         self._width = config.head_dim
         self._queries = config.num_attention_heads
         self._keys = config.num_key_value_heads
         self._embed = decoder.embed_tokens.weight
         self._embed_scale = decoder.embed_tokens.embed_scale.to(self._embed.dtype)
         self._rotary = decoder.rotary_emb
-        self._norm = _factor(decoder.norm)
+        self._last = _factor(decoder.norm)
         self._head = product([model.lm_head.weight])
         self._cap = config.final_logit_softcapping
         self._layers = [self._layer(layer) for layer in decoder.layers]
@@ -70,15 +72,18 @@ class LeanGemma3:
         """Append ``ids`` (rows, slots) to the cache."""
         import torch
 
-        hidden = torch.embedding(self._embed, ids) * self._embed_scale
+        # The stream between layers is kept in float32: sums of norms need no rounding.
+        hidden = (torch.embedding(self._embed, ids) * self._embed_scale).float()
         positions = cache.positions(ids.shape[1])
         turns = {kind: self._turn(kind, positions) for kind in {la.kind for la in self._layers}}
         for layer in self._layers:
             attended = self._attend(layer, hidden, turns[layer.kind], cache)
-            hidden = hidden + self._rms(attended, layer.after_attention)
-            made = layer.down(layer.gated(self._rms(hidden, layer.before_mlp)))
-            hidden = hidden + self._rms(made, layer.after_mlp)
-        logits = self._head(self._rms(hidden[:, -keep:], self._norm))
+            self._add(hidden, attended, layer.after_attention)
+            made = layer.down(layer.gated(self._norm(hidden, layer.before_mlp)))
+            self._add(hidden, made, layer.after_mlp)
+        if not keep:
+            return hidden[:, :0]
+        logits = self._head(self._norm(hidden[:, -keep:], self._last))
         if self._cap is not None:
             logits = torch.tanh(logits / self._cap) * self._cap
         return logits
@@ -89,9 +94,9 @@ class LeanGemma3:
         import torch
 
         rows, count, _ = hidden.shape
-        made = layer.qkv(self._rms(hidden, layer.before_attention))
+        made = layer.qkv(self._norm(hidden, layer.before_attention))
         made = made.view(rows, count, -1, self._width)
-        turned = self._rms(made[:, :, : self._queries + self._keys], layer.heads)
+        turned = self._norm(made[:, :, : self._queries + self._keys].float(), layer.heads)
         cos, sin = turn
         turned = torch.addcmul(turned * cos, turned.roll(self._width // 2, -1), sin)
         query = turned[:, :, : self._queries].transpose(1, 2)
@@ -100,17 +105,27 @@ class LeanGemma3:
         own = cache.update(key, value, layer.shape.layer)
         return layer.out(over_rows(query, own, cache, layer.shape).view(rows, count, -1))
 
-    def _rms(self, x: "Tensor", factor: "Tensor") -> "Tensor":
+    def _norm(self, x: "Tensor", factor: "Tensor") -> "Tensor":
+        """Root-mean-square norm of float32 rows, in the model's format."""
+        return (x * self._scale(x)).mul_(factor).to(self._embed.dtype)
+
+    def _add(self, hidden: "Tensor", x: "Tensor", factor: "Tensor") -> None:
+        """Add the norm of ``x`` to the stream."""
+        wide = x.float()
+        hidden.addcmul_(wide * self._scale(wide), factor)
+
+    def _scale(self, x: "Tensor") -> "Tensor":
+        """One over the root of the mean square of each row."""
         import torch
 
-        wide = torch.nn.functional.rms_norm(x.float(), x.shape[-1:], None, self._eps)
-        return wide.mul_(factor).to(x.dtype)
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return torch.addcmul(self._eps, length, length, value=1 / x.shape[-1]).rsqrt_()
 
     def _turn(self, kind: str, positions: "Tensor") -> "tuple[Tensor, Tensor]":
         """Cosines and sines of the rotary positions; sines of the first half are negated."""
         import torch
 
-        cos, sin = self._rotary(self._norm.to(self._embed.dtype), positions, kind)
+        cos, sin = self._rotary(self._last.to(self._embed.dtype), positions, kind)
         half = self._width // 2
         signed = torch.cat([-sin[..., :half], sin[..., half:]], -1)
         return cos[:, :, None], signed[:, :, None]

@@ -34,7 +34,10 @@ class Forward(Protocol):
     """A model's forward pass over a cache of rows."""
 
     def __call__(self, ids: "Tensor", cache: RowCache, *, keep: int = 1) -> "Tensor":
-        """Logits of the last ``keep`` slots; the cache holds ``ids`` too, but has not advanced."""
+        """Logits of the last ``keep`` slots; the cache holds ``ids`` too, but has not advanced.
+
+        Where ``keep`` is 0, what is returned is not looked at.
+        """
         ...
 
 
@@ -209,7 +212,7 @@ def _through_transformers(model: Any) -> Forward:
             past_key_values=cache,
             use_cache=True,
             rows=cache,
-            logits_to_keep=keep,
+            logits_to_keep=max(1, keep),  # 0 would be all
         )
         logits: Tensor = out.logits
         return logits

@@ -7,11 +7,18 @@ each rule keeps a beginning of that order. Where the proof fails, the list grows
 whole vocabulary. The random number of a row is a hash of its seed and step, nothing else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from pipeline.engine.shortlist import ShortList, shortlist
+from pipeline.engine.shortlist import (
+    Penalty,
+    ShortList,
+    from_few_blocks,
+    from_scores,
+    total_weight,
+)
 from pipeline.errors import EngineError
 from pipeline.types import Sampling
 
@@ -20,8 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-_SHORT: Final = (256, 4096)
-"""Lengths of the short list that are tried before the whole vocabulary."""
+_LENGTHS: Final = (256, 4096)
+"""Lengths of the short list that are tried after a few blocks, before the whole vocabulary."""
 _CHUNK_BYTES: Final = {"cpu": 4 << 20}
 """Float32 logits worked on at once: what a core's cache holds, where there is one."""
 _DEFAULT_CHUNK_BYTES: Final = 1 << 28
@@ -103,8 +110,8 @@ class Sampler:
         chance = torch.from_numpy(uniform(self._seeds, step)).to(logits.device)
         rows = torch.arange(len(logits), device=logits.device)
         tokens = torch.empty_like(rows)
-        for length in (*_SHORT, logits.shape[1]):
-            drawn, known = self._draw_from(logits, rows, chance, length)
+        for short in self._short_lists(logits):
+            drawn, known = self._draw_from(short(rows), rows, chance)
             tokens[rows[known]] = drawn[known]
             rows = rows[~known]
             if not len(rows):
@@ -118,18 +125,26 @@ class Sampler:
         import torch
 
         everything = torch.arange(len(logits), device=logits.device)
-        short = self._short_list(logits, everything, logits.shape[1])
+        short = self._from_scores(logits, everything, logits.shape[1])
         weights, kept = self._kept(everything, short.values, short.low)
         kept[:, 1:] &= ~self._knobs.greedy[:, None]
         weights = weights * kept
         out = torch.zeros(logits.shape, dtype=torch.float64, device=logits.device)
         return out.scatter_(1, short.ids, weights / weights.sum(1, keepdim=True))
 
+    def _short_lists(self, logits: "Tensor") -> "Iterator[Callable[[Tensor], ShortList]]":
+        """Ways to make the short lists of some rows, each surer and dearer than the one before."""
+        few = from_few_blocks(logits, self._heat, self._penalty())
+        if few is not None:
+            yield lambda _: few
+            yield lambda rows: few.take(rows, self._totals(logits, rows, few.values[rows, :1]))
+        for length in (*_LENGTHS, logits.shape[1]):
+            yield partial(self._from_scores, logits, length=length)
+
     def _draw_from(
-        self, logits: "Tensor", rows: "Tensor", chance: "Tensor", length: int
+        self, short: ShortList, rows: "Tensor", chance: "Tensor"
     ) -> "tuple[Tensor, Tensor]":
         """Tokens of ``rows`` from short lists, and for which rows the list was long enough."""
-        short = self._short_list(logits, rows, length)
         if not bool((sound := short.values[:, 0].isfinite()).all()):
             found = rows[~sound].tolist()
             raise EngineError(
@@ -150,17 +165,21 @@ class Sampler:
         import torch
 
         weights, kept = self._kept(rows, short.values, total)
+        kept &= torch.arange(kept.shape[1], device=rows.device) < short.certain[:, None]
+        count = kept.sum(1)
         mass = (weights * kept).cumsum(1)
         # Where top-k reaches beyond the list, what it would share its mass with is not known.
-        complete = (~kept[:, -1] & (self._knobs.top_k[rows] <= kept.shape[1])) | short.whole
+        ended = (count < short.certain) & (self._knobs.top_k[rows] <= short.certain)
+        complete = ended | short.whole
         target = chance[rows] * torch.where(complete, mass[:, -1], total)
+        greedy = self._knobs.greedy[rows]
         known = (
             complete
             | (self._knobs.unlimited[rows] & (target < mass[:, -1]))
-            | self._knobs.greedy[rows]
+            | (greedy & (short.certain > 0))
         )
-        place = (mass <= target[:, None]).sum(1).clamp_(max=kept.sum(1) - 1)
-        return place.masked_fill_(self._knobs.greedy[rows], 0), known
+        place = (mass <= target[:, None]).sum(1).clamp_(max=count - 1).clamp_(min=0)
+        return place.masked_fill_(greedy, 0), known
 
     def _kept(self, rows: "Tensor", values: "Tensor", total: "Tensor") -> "tuple[Tensor, Tensor]":
         """Weights relative to the likeliest token's, and which tokens the rules keep."""
@@ -179,41 +198,59 @@ class Sampler:
         kept[:, 0] = True
         return weights, kept
 
-    def _short_list(self, logits: "Tensor", rows: "Tensor", length: int) -> ShortList:
+    def _from_scores(self, logits: "Tensor", rows: "Tensor", length: int) -> ShortList:
+        import torch
+
+        parts = [
+            from_scores(self._scores(logits, part), self._heat[part], length)
+            for part in self._portions(logits, rows)
+        ]
+        total = torch.cat([part.low for part in parts])
+        return ShortList(
+            values=torch.cat([part.values for part in parts]),
+            ids=torch.cat([part.ids for part in parts]),
+            certain=torch.cat([part.certain for part in parts]),
+            low=total,
+            high=total,
+            whole=length >= logits.shape[1],
+        )
+
+    def _totals(self, logits: "Tensor", rows: "Tensor", highest: "Tensor") -> "Tensor":
+        """Total weights of all tokens of ``rows``, relative to the likeliest one's."""
+        import torch
+
+        portions = self._portions(logits, rows)
+        highs = torch.split(highest, len(portions[0]))
+        return torch.cat(
+            [
+                total_weight(self._scores(logits, part), high, self._heat[part])
+                for part, high in zip(portions, highs, strict=True)
+            ]
+        )
+
+    def _portions(self, logits: "Tensor", rows: "Tensor") -> "tuple[Tensor, ...]":
+        """Rows in portions whose float32 logits are worked on at once."""
         import torch
 
         size = _CHUNK_BYTES.get(logits.device.type, _DEFAULT_CHUNK_BYTES)
-        step = max(1, size // (4 * logits.shape[1]))
-        parts = [
-            shortlist(
-                self._scores(logits, part), self._knobs.temperature[part, None].float(), length
-            )
-            for part in torch.split(rows, step)
-        ]
-        low = torch.cat([part.low for part in parts])
-        exact = all(part.high is part.low for part in parts)
-        return ShortList(
-            whole=length >= logits.shape[1],
-            values=torch.cat([part.values for part in parts]),
-            ids=torch.cat([part.ids for part in parts]),
-            low=low,
-            high=low if exact else torch.cat([part.high for part in parts]),
-        )
+        return torch.split(rows, max(1, size // (4 * logits.shape[1])))
+
+    @property
+    def _heat(self) -> "Tensor":
+        """Temperatures, shape (rows, 1), float32."""
+        return self._knobs.temperature[:, None].float()
 
     def _scores(self, logits: "Tensor", rows: "Tensor") -> "Tensor":
         """Float32 logits of ``rows`` after the repetition penalty; a copy."""
-        import torch
-
-        first, count = int(rows[0]), len(rows)
-        together = int(rows[-1]) == first + count - 1
-        scores = (logits[first : first + count] if together else logits[rows]).to(
-            torch.float32, copy=True
-        )
-        if self._seen is not None:
-            seen, penalty = self._seen[rows], self._knobs.penalty[rows, None]
-            found = scores.gather(1, seen)
-            scores.scatter_(1, seen, torch.where(found > 0, found / penalty, found * penalty))
+        scores = logits[rows].float()
+        penalty = self._penalty()
+        if penalty is not None:
+            penalty = penalty.take(rows)
+            scores.scatter_(1, penalty.seen, penalty.of(scores.gather(1, penalty.seen)))
         return scores
+
+    def _penalty(self) -> Penalty | None:
+        return None if self._seen is None else Penalty(self._seen, self._knobs.penalty[:, None])
 
 
 def uniform(seeds: "NDArray[np.uint64]", step: int) -> "NDArray[np.float64]":

@@ -1,13 +1,18 @@
-"""How threads of the tensor library wait for each other.
+"""How this process's threads wait for each other, and what it does with memory that it freed.
 
-Set before torch is imported, or not at all: the OpenMP runtime reads it once.
+Set before torch is imported, or not at all: OpenMP and torch's allocator read it once.
 """
 
+import ctypes
 import os
+import sys
 
 SPINS = "10000"
 """Turns of the waiting loop before a thread sleeps, some tens of microseconds: as long as the pause
 between two operations. A tenth of it makes a decode step on an idle machine a quarter slower."""
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+"""Names of glibc's mallopt."""
+_NEVER = 2**31 - 1
 
 
 def wait_politely() -> None:
@@ -19,3 +24,15 @@ def wait_politely() -> None:
     """
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = SPINS
+
+
+def keep_memory() -> None:
+    """Keep freed memory for the next operation, in large pages; for glibc, else nothing is done.
+
+    The default gives every tensor above some megabytes back to the system and asks for it again,
+    page by page, at the next operation: the logits of 96 rows took 40 ms instead of 27.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(_MMAP_MAX, 0)
+        libc.mallopt(_TRIM_THRESHOLD, _NEVER)
