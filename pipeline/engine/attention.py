@@ -80,7 +80,7 @@ def over_rows(query: "Tensor", own: "Pair", rows: RowCache, shape: Shape) -> "Te
     groups = own[0].shape[1]
     grouped = query.reshape(batch, groups, heads // groups * count, -1)
     shared = rows.prefix.layers[shape.layer] if rows.prefix.length else None
-    mask = rows.mask(count, shape.window)
+    mask = rows.mask(count, shape.window, heads=heads // groups)
     if query.device.type == "cpu" and shape.cap is None and own[0].shape == own[1].shape:
         out = _fused(grouped, own, shared, mask, scale=shape.scale)
     else:
@@ -121,12 +121,7 @@ def _scores(
     scores = products.float() * scale
     if cap is not None:
         scores = torch.tanh(scores / cap) * cap
-    return scores if bias is None else scores + _for_heads(bias, scores.shape[2])
-
-
-def _for_heads(bias: "Tensor", many: int) -> "Tensor":
-    """The bias of one head, for all that share its keys."""
-    return bias.repeat(1, 1, many // bias.shape[2], 1)
+    return scores if bias is None else scores + bias
 
 
 def _fused(
@@ -141,20 +136,19 @@ def _fused(
 
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     batch, groups, many, _ = query.shape
-    bias = None if mask.own is None else _for_heads(mask.own, many)
-    out, total = kernel(query, *own, 0.0, False, attn_mask=bias, scale=scale)
+    out, total = kernel(query, *own, 0.0, False, attn_mask=mask.own, scale=scale)
     if shared is None:
         return out  # type: ignore[no-any-return]
     bias = mask.shared
     if bias is not None:
-        bias = _for_heads(bias, many).reshape(1, 1, batch * many, -1)
+        bias = bias.reshape(1, 1, batch * many, -1)
     flat = query.transpose(0, 1).reshape(1, groups, batch * many, -1)
     keys, values = shared[0][None], shared[1][None]
     before, weight = kernel(flat, keys, values, 0.0, False, attn_mask=bias, scale=scale)
     before = before.view(groups, batch, many, -1).transpose(0, 1)
     weight = weight.view(groups, batch, many).transpose(0, 1)
     share = torch.sigmoid(weight - total.view(batch, groups, many))[..., None]
-    return torch.lerp(out.float(), before.float(), share).to(query.dtype)
+    return torch.lerp(out, before, share.to(out.dtype))
 
 
 def _over_shared(rows: "Tensor", shared: "Tensor") -> "Tensor":

@@ -32,7 +32,10 @@ EMPTY: Final = Prefix(0, ())
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """What is added to attention scores, shape (rows, 1, count, keys); None where nothing is."""
+    """What is added to attention scores, shape (rows, 1, heads of a key x count, keys).
+
+    None where nothing is.
+    """
 
     shared: "Tensor | None"
     """Over the prefix."""
@@ -98,6 +101,11 @@ class RowCache:
         stored_values[:rows, :, self.used : end] = values
         return stored_keys[:rows, :, :end], stored_values[:rows, :, :end]
 
+    def bytes_per_slot(self) -> int:
+        """Memory that one slot of one row takes, over all layers."""
+        stored = [tensor for pair in self._layers.values() for tensor in pair]
+        return sum(t.nbytes for t in stored) // (self._rows * self._capacity)
+
     def get_seq_length(self, layer: int = 0) -> int:
         """Tokens before the next slot, padding counted."""
         return self.prefix.length + self.used
@@ -137,18 +145,23 @@ class RowCache:
             layers.append((pair[0].clone(), pair[1].clone()))
         return Prefix(self.prefix.length + self.used, tuple(layers))
 
-    def mask(self, count: int, window: int | None) -> "Mask":
+    def mask(self, count: int, window: int | None, *, heads: int) -> "Mask":
         """What queries of the newest ``count`` slots may not see.
 
         A padding slot sees whatever it likes, for nobody sees it.
+
+        Args:
+            count: Newest slots.
+            window: How far back a query sees; None for all.
+            heads: Query heads that share a key's head.
         """
         if window is not None and self.prefix.length + self.used + count <= window:
             window = None
         if window not in self._masks:
-            self._masks[window] = self._mask(count, window)
+            self._masks[window] = self._mask(count, window, heads)
         return self._masks[window]
 
-    def _mask(self, count: int, window: int | None) -> "Mask":
+    def _mask(self, count: int, window: int | None, heads: int) -> "Mask":
         import torch
 
         own = None
@@ -157,14 +170,14 @@ class RowCache:
             hidden = slots > slots[-count:, None]
             if window is not None:
                 hidden = hidden | (slots[-count:, None] - slots >= window)
-            own = _bias(hidden | (slots < self.pads[:, None])[:, None])
+            own = _bias(hidden | (slots < self.pads[:, None])[:, None], heads)
         if window is None:
             return Mask(None, own)
         at = self.prefix.length + slots[-count:] - self.pads[:, None]
         distance = at[:, :, None] - torch.arange(self.prefix.length, device=at.device)
-        return Mask(_bias(distance >= window), own)
+        return Mask(_bias(distance >= window, heads), own)
 
 
-def _bias(hidden: "Tensor") -> "Tensor":
-    """Zero, or a number that hides; shape (rows, 1, count, keys)."""
-    return hidden[:, None].float().mul_(_HIDDEN)
+def _bias(hidden: "Tensor", heads: int) -> "Tensor":
+    """Zero, or a number that hides; shape (rows, 1, heads x count, keys)."""
+    return hidden[:, None].float().mul_(_HIDDEN).repeat(1, 1, heads, 1)

@@ -20,15 +20,15 @@ from pipeline.engine.cache import EMPTY, Prefix
 from pipeline.engine.checks import check_requests, check_scores
 from pipeline.engine.decode import Row, decode, extend
 from pipeline.engine.loading import Loaded, load
-from pipeline.engine.models import prepare
+from pipeline.engine.models import cache_folder, prepare
 from pipeline.engine.scoring import Item, groups, items, score_group
+from pipeline.engine.sizing import measured
+from pipeline.engine.threads import keep_memory
 from pipeline.errors import EngineError
 from pipeline.types import Completion, EngineInfo, GenRequest, Score, ScoreRequest
 
 _PREFIXES: Final = 8
 """Prefixes kept: those of instructions, responses and two rubrics, with room to rotate."""
-_BATCH: Final = {"cpu": 96}
-_DEFAULT_BATCH: Final = 256
 _TEXTS: Final = 4096
 _WORTH_SHARING: Final = 8
 """Rows whose common beginning is computed once for all."""
@@ -37,13 +37,10 @@ _WORTH_SHARING: Final = 8
 class HFEngine:
     """A transformers model as an :class:`~pipeline.engine.base.Engine`."""
 
-    def __init__(
-        self, loaded: Loaded, *, name: str, digest: str, batch_size: int | None = None
-    ) -> None:
-        """An engine over a loaded model; ``batch_size`` is the longest internal batch, in rows."""
+    def __init__(self, loaded: Loaded, *, name: str, digest: str, batch_size: int = 96) -> None:
+        """An engine over a loaded model that takes ``batch_size`` rows in one forward pass."""
         self._loaded: Loaded | None = loaded
-        kind = loaded.device.partition(":")[0]
-        self._batch_size = batch_size or _BATCH.get(kind, _DEFAULT_BATCH)
+        self._batch_size = batch_size
         self._prefixes: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
         self._encode = lru_cache(maxsize=_TEXTS)(lambda text: tuple(loaded.encode(text)))
         self._info = EngineInfo(
@@ -56,14 +53,22 @@ class HFEngine:
             context=loaded.context,
             special_tokens=_special_tokens(loaded),
             bos=None if loaded.bos is None else loaded.tokenizer.id_to_token(loaded.bos),
+            batch_size=self._batch_size,
         )
 
     @classmethod
     def open(cls, spec: EngineSpec, *, batch_size: int | None = None) -> "HFEngine":
-        """Find, convert if need be, load and check the model that ``spec`` names."""
+        """Find, convert if need be, load and check the model that ``spec`` names.
+
+        Without a batch size, the one that was measured for this model and device is taken.
+        """
+        keep_memory()
         checkpoint = prepare(spec)
         loaded = load(checkpoint, spec)
-        return cls(loaded, name=checkpoint.name, digest=checkpoint.digest, batch_size=batch_size)
+        size = batch_size or spec.batch_size
+        if size is None:
+            size = measured(loaded, cache_folder(spec), digest=checkpoint.digest).batch_size
+        return cls(loaded, name=checkpoint.name, digest=checkpoint.digest, batch_size=size)
 
     @property
     def info(self) -> EngineInfo:
@@ -114,6 +119,11 @@ class HFEngine:
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, special tokens not added."""
         return [len(self._encode(text)) for text in texts]
+
+    def resize(self, batch_size: int) -> None:
+        """From now on, compute at most ``batch_size`` rows in one forward pass."""
+        self._batch_size = batch_size
+        self._info = replace(self._info, batch_size=batch_size)
 
     def close(self) -> None:
         """Release the model and its memory."""

@@ -73,7 +73,7 @@ class LeanGemma3:
         import torch
 
         # The stream between layers is kept in float32: sums of norms need no rounding.
-        hidden = (torch.embedding(self._embed, ids) * self._embed_scale).float()
+        hidden: Tensor = (torch.embedding(self._embed, ids) * self._embed_scale).float()
         positions = cache.positions(ids.shape[1])
         turns = {kind: self._turn(kind, positions) for kind in {la.kind for la in self._layers}}
         for layer in self._layers:
@@ -107,7 +107,8 @@ class LeanGemma3:
 
     def _norm(self, x: "Tensor", factor: "Tensor") -> "Tensor":
         """Root-mean-square norm of float32 rows, in the model's format."""
-        return (x * self._scale(x)).mul_(factor).to(self._embed.dtype)
+        normed: Tensor = (x * self._scale(x)).mul_(factor)
+        return normed.to(self._embed.dtype)
 
     def _add(self, hidden: "Tensor", x: "Tensor", factor: "Tensor") -> None:
         """Add the norm of ``x`` to the stream."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 BLOCK: Final = 128
 """Tokens in a block."""
+_PART: Final = 64
+"""Tokens in a part of a block; the finer the parts, the tighter the bounds of the total."""
 FEW: Final = 64
 """Blocks that are looked into at first, and length of the short list from them."""
 _LEAST: Final = -80.0
@@ -79,9 +81,9 @@ def from_few_blocks(
     blocks = width // BLOCK
     if blocks < 4 * FEW:
         return None
-    body = logits[:, : blocks * BLOCK].unflatten(1, (blocks, BLOCK))
-    peaks = _peaks(body)
-    top, order = peaks.float().topk(FEW + 1)
+    body = logits[:, : blocks * BLOCK].view(rows, blocks, BLOCK)
+    parts = _peaks(body.view(rows, blocks, BLOCK // _PART, _PART)).float()
+    top, order = torch.maximum(parts[:, :, 0], parts[:, :, 1]).topk(FEW + 1)
     chosen, others = order[:, :FEW], top[:, FEW]
     tail = logits[:, blocks * BLOCK :]
     none = logits.new_full((rows, 1), -torch.inf)
@@ -94,8 +96,9 @@ def from_few_blocks(
     values = values.masked_fill_(logits.sum(1).isnan()[:, None], torch.nan)
     ids = _ids(places, chosen, blocks=blocks)
     low = total_weight(inside, values[:, :1], temperature)
-    unseen = (peaks.float().scatter_(1, chosen, -torch.inf) - values[:, :1]) / temperature
-    high = low + BLOCK * unseen.exp().sum(1).double()
+    parts.scatter_(1, chosen[:, :, None].expand(-1, -1, BLOCK // _PART), -torch.inf)
+    unseen = total_weight(parts.flatten(1), values[:, :1], temperature)
+    high = low + _PART * unseen
     certain = (values >= others[:, None]).sum(1)
     if penalty is not None:
         certain = certain * (penalty.factor[:, 0] >= 1)
@@ -103,7 +106,7 @@ def from_few_blocks(
 
 
 def _peaks(body: "Tensor") -> "Tensor":
-    """The largest score of each block, shape (rows, blocks).
+    """The largest score of each part of each block, shape (rows, blocks, parts).
 
     Processors compare 16-bit integers much faster than 16-bit floats. Read as integers, floats
     that are not negative keep their order, and negative ones are below them in reverse.
@@ -111,9 +114,9 @@ def _peaks(body: "Tensor") -> "Tensor":
     import torch
 
     if body.device.type != "cpu" or body.element_size() != 2:
-        return body.amax(2)
+        return body.amax(3)
     bits = body.view(torch.int16)
-    highest, lowest = bits.amax(2), bits.amin(2)
+    highest, lowest = bits.amax(3), bits.amin(3)
     return torch.where(highest >= 0, highest, lowest).view(body.dtype)
 
 

@@ -7,8 +7,8 @@ import ctypes
 import os
 import sys
 
-SPINS = "10000"
-"""Turns of the waiting loop before a thread sleeps, some tens of microseconds: as long as the pause
+SPINS = "30000"
+"""Turns of the waiting loop before a thread sleeps: longer than most pauses
 between two operations. A tenth of it makes a decode step on an idle machine a quarter slower."""
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 """Names of glibc's mallopt."""

@@ -1,0 +1,1 @@
+"""Comparisons with peers: each is one command, and prints ratios from one run."""

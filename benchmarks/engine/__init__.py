@@ -1,0 +1,1 @@
+"""The in-process engine against its peers: same model, prompts, sampling and stop strings."""

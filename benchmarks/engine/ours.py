@@ -1,0 +1,45 @@
+"""This project's in-process engine as a contender, with its forward passes counted."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from benchmarks.engine.contenders import Traits
+from benchmarks.engine.floor import Pass
+from benchmarks.engine.setup import Setup
+from pipeline.engine.hf import HFEngine
+from pipeline.types import Completion, GenRequest, Score, ScoreRequest
+
+
+class Ours:
+    """The engine that ``engine.kind: hf`` opens."""
+
+    def __init__(self, setup: Setup) -> None:
+        """Load it, and put a counter before its forward pass."""
+        passes: Counter[Pass] = Counter()
+        self.traits = Traits(passes=passes)
+        self._engine = HFEngine.open(setup.spec)
+        loaded = self._engine._open()
+        self._engine._loaded = replace(loaded, run=_Counting(loaded.run, passes))
+
+    def generate(self, requests: Sequence[GenRequest]) -> list[Completion]:
+        """One completion for each request, in order."""
+        return self._engine.generate(requests)
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[tuple[Score, ...]]:
+        """One score for each continuation of each request, in order."""
+        return self._engine.score(requests)
+
+
+class _Counting:
+    """A forward pass that notes its shape."""
+
+    def __init__(self, run: Any, passes: Counter[Pass]) -> None:
+        self._run = run
+        self._passes = passes
+
+    def __call__(self, ids: Any, cache: Any, *, keep: int = 1, **options: Any) -> Any:
+        rows, slots = ids.shape
+        self._passes[Pass(rows, slots, min(keep, slots))] += 1
+        return self._run(ids, cache, keep=keep, **options)
