@@ -71,6 +71,16 @@ class EngineSection(_Section):
     """Environment variable that holds the server's key, if it wants one."""
     lease_seconds: float = Field(900.0, ge=1, le=86_400)
     """Longest a micro-batch may take; its worst-case price is reserved."""
+    concurrency: int = Field(32, ge=1, le=1024)
+    """Requests that a server is sent side by side."""
+    scorer: str | None = Field(None, min_length=1)
+    """A local model that scores what a server wrote: ``embedded``, a folder or a .gguf file."""
+
+    @model_validator(mode="after")
+    def _scorer_of_a_server(self) -> "EngineSection":
+        if self.scorer is not None and self.kind != "server":
+            raise ValueError(f"scorer is for kind server; an engine of kind {self.kind} scores")
+        return self
 
 
 class Threshold(_Section):
@@ -161,8 +171,8 @@ class ScaleSection(_Section):
     """Rows wanted."""
     max_attempts_factor: float = Field(5.0, ge=1, le=100)
     """Instructions drawn at most, as a multiple of the rows wanted."""
-    micro_batch: int = Field(96, ge=1, le=4096)
-    """Instructions in a micro-batch."""
+    micro_batch: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = "auto"
+    """Rows of a micro-batch; auto is what was measured to be good for the engine's device."""
     wave: int = Field(1, ge=1, le=64)
     """Micro-batches in a wave, the unit of resumption."""
     shard_rows: int = Field(1500, ge=1, le=1_000_000)

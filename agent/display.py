@@ -15,7 +15,8 @@ from pipeline.types import Metric
 from prompts.render import inline
 
 Event = Mapping[str, Any]
-"""What a node says: ``kind`` and figures. Kinds: phase, batch, decision, review, wave."""
+"""What a node says: ``kind`` and figures. Kinds: phase, batch, decision, review,
+replan, wave."""
 
 
 class Display(Protocol):
@@ -117,8 +118,8 @@ class LiveDisplay:
         self._live = Live(self, console=self._console, refresh_per_second=4, transient=True)
 
     def show(self, event: Event) -> None:
-        """Take in the event; decisions and reviews stay on the screen."""
-        if event["kind"] in ("decision", "review"):
+        """Take in the event; decisions, reviews and re-plans stay on the screen."""
+        if event["kind"] in ("decision", "review", "replan"):
             if event.get("step") != "CONTINUE":
                 self._console.print(one_line(event), markup=False, highlight=False)
         elif event["kind"] in ("batch", "wave"):

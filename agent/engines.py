@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from agent.config import EngineSection, RunConfig
 from agent.errors import ConfigError
 from pipeline.engine.base import EngineSpec
+from pipeline.engine.scorer import scorer_spec
 from pipeline.engine.threads import wait_politely
 
 
@@ -25,6 +26,8 @@ def engine_spec(section: EngineSection, environ: Mapping[str, str]) -> EngineSpe
         threads=section.threads,
         base_url=section.base_url,
         api_key=environ.get(section.api_key_env) or None,
+        concurrency=section.concurrency,
+        scorer=section.scorer,
     )
 
 
@@ -65,9 +68,16 @@ def find_model(config: RunConfig) -> str:
         EngineError: if it is not there, with what to do about it.
     """
     section = config.engine
-    if section.kind != "hf":
-        return f"{section.kind}: {section.model} at {section.base_url or 'no base_url'}"
+    spec = engine_spec(section, os.environ)
+    if section.kind == "hf":
+        return _local(spec)
+    found = f"{section.kind}: {section.model} at {section.base_url or 'no base_url'}"
+    scorer = scorer_spec(spec)
+    return found if scorer is None else f"{found}; scorer: {_local(scorer)}"
+
+
+def _local(spec: EngineSpec) -> str:
     from pipeline.engine.models import resolve
 
-    files = resolve(engine_spec(section, os.environ))
+    files = resolve(spec)
     return f"{files.name} found" + ("" if files.ready else "; converted at the first run")

@@ -22,9 +22,9 @@ from langgraph.types import Command, interrupt
 
 from agent.errors import BudgetError, StorageError
 from agent.policy import Decision, Step
-from agent.session import Session
+from agent.session import Session, Show
 from agent.stages import measuring, merging, pilot, planning, preflight, reviewing, scaling
-from agent.stages.pilot import Place, Show
+from agent.stages.pilot import Place
 
 RECURSION_LIMIT = 1_000_000
 """Steps of one invocation; runs stop by :mod:`agent.policy`, never by this."""

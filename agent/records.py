@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from pipeline.engine.base import Replan
 from pipeline.params import GenParams
 from pipeline.types import Certificate, Funnel, Metric, Sample
 
@@ -165,6 +166,8 @@ class RoundRecord(_Record):
     """How many were bought."""
     tokens: int
     """Tokens generated, instructions and responses."""
+    replans: tuple[dict[str, Any], ...] = ()
+    """``pipeline.engine.base.Replan`` as JSON: batches made smaller when memory ran out."""
     metrics: tuple[dict[str, Any], ...]
     """``pipeline.types.Metric`` as JSON, in the order of the metric table."""
     funnel: dict[str, int]
@@ -204,6 +207,8 @@ class RoundRecord(_Record):
                 Certificate(**certificate)
             for sample in (*self.random_samples, *self.flagged_samples):
                 Sample.from_json(sample)
+            for replan in self.replans:
+                Replan(**replan)
             Funnel(**self.funnel)
         except TypeError as error:
             raise ValueError(f"not what was measured: {error}") from error

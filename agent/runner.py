@@ -146,7 +146,7 @@ def _waiting(root: Path, run_id: str) -> Iterator[tuple[Session, "Machine"]]:
 def _work(session: Session, machine: "Machine", show: Show, *, answer: str | None) -> Ending:
     """Advance the graph to its next pause, and say how that ended."""
     try:
-        with _draining(machine, show):
+        with _draining(machine, session.meter.stop, show):
             pause = machine.advance(show) if answer is None else machine.answer(answer, show)
     except AgentError as error:
         session.meter.release()
@@ -171,11 +171,13 @@ def _ending(session: Session, *, waiting: bool, drained: bool) -> Ending:
 
 
 @contextmanager
-def _draining(machine: "Machine", show: Show) -> Iterator[None]:
+def _draining(machine: "Machine", stop: Callable[[], None], show: Show) -> Iterator[None]:
     """The first Ctrl-C or SIGTERM asks for a stop at the next border; a second one is immediate."""
 
     def ask(number: int, _frame: object) -> None:
         if machine.draining:
+            # A node may work in another thread, which LangGraph waits for.
+            stop()
             raise KeyboardInterrupt
         machine.drain(signal.Signals(number).name)
         show({"kind": "phase", "text": "stopping at the next border; once more stops at once"})

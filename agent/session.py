@@ -6,9 +6,9 @@ Stages are given a session and nothing else. It opens what a run needs in the ri
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -37,6 +37,8 @@ from pipeline.engine import open_engine
 from pipeline.engine.base import Engine, EngineSpec
 
 OpenEngine = Callable[[EngineSpec], Engine]
+Show = Callable[[Mapping[str, Any]], None]
+"""Where a stage sends what the display shows."""
 
 
 def program_version() -> str:
@@ -84,6 +86,36 @@ class Session:
                 "records name: restore the run's folder from a copy, or start another run"
             )
         return found.result
+
+    def buy(
+        self,
+        op_id: str,
+        work: Callable[[Engine], dict[str, Any]],
+        show: Show,
+        *,
+        stage: str,
+        round: int | None = None,
+    ) -> dict[str, Any]:
+        """The result of one micro-batch, bought or found bought.
+
+        A smaller batch that it forced on the engine is shown, and is the run's from then on.
+
+        Raises:
+            BudgetError: if its worst case does not fit under the cap.
+            EngineError: if the engine fails.
+        """
+        try:
+            return self.meter.run(op_id, work, stage=stage, round=round)
+        finally:
+            for replan in self.meter.replans:
+                show({"kind": "replan", "text": replan.describe()})
+                self._hold_to(replan.after)
+
+    def _hold_to(self, batch_size: int) -> None:
+        run = self.store.load_run()
+        if run.engine is not None and run.engine.get("batch_size") != batch_size:
+            engine = run.engine | {"batch_size": batch_size}
+            self.note(run.status, run.reason, engine=engine)
 
     def money(self) -> dict[str, float]:
         """What the display shows of the ledger."""
@@ -210,7 +242,6 @@ def _assemble(
     config = check_config(run.config, source=str(store.path / "run.json"))
     ledger = Ledger(database)
     journal = Journal(ledger)
-    spec = engine_spec(config.engine, os.environ)
     lease = Lease(price_per_hour(config), config.engine.lease_seconds)
     reviewer, reason = choose_reviewer(config.reviewer, config.prices, os.environ)
     return Session(
@@ -219,7 +250,14 @@ def _assemble(
         ledger=ledger,
         journal=journal,
         approvals=Approvals(database),
-        meter=EngineMeter(journal, lambda: engine(spec), lease=lease, clock=clock),
+        meter=EngineMeter(journal, lambda: engine(_spec(config, store)), lease=lease, clock=clock),
         reviewer=reviewer,
         reviewer_reason=reason,
     )
+
+
+def _spec(config: RunConfig, store: RunStore) -> EngineSpec:
+    """The configured engine, with the batch size that the run has come to."""
+    engine = store.load_run().engine or {}
+    spec = engine_spec(config.engine, os.environ)
+    return replace(spec, batch_size=engine.get("batch_size", spec.batch_size))

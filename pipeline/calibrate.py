@@ -6,17 +6,18 @@ controls as one that was set here.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.controls import critic_controls
-from pipeline.critics import CriticName, instruction_scores, pair_scores
+from pipeline.critics import instruction_scores, pair_critics, pair_scores
 from pipeline.engine.base import Engine
 from pipeline.margins import Margin, check_margin, lowest_margin, set_margin
 from pipeline.params import CriticParams, GenParams
 from pipeline.types import Certificate
 
-PAIR_CRITICS: tuple[CriticName, ...] = ("label", "lift")
+UNSCORED = "this server gives no log-probabilities of a text; set engine.scorer or use label"
+"""Why a pair critic that was not asked has no margin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Calibration:
     instruction: Scores
     """Good instructions against statements, shuffled words, cut halves and vague ones."""
     pairs: Mapping[str, Scores]
-    """Good pairs against shuffled ones, by pair critic."""
+    """Good pairs against shuffled ones, by pair critic; without those the engine cannot score."""
     max_false_accept: float
     """What the upper 95 % limit of false accepts must stay below."""
 
@@ -46,13 +47,18 @@ class Calibration:
 
     def pair_margin(self, critic: str, margin: float | None) -> Margin:
         """A pair critic at ``margin``, or at the best admissible one."""
+        if critic not in self.pairs:
+            return replace(self._margin(Scores((), ()), None), reason=UNSCORED)
         return self._margin(self.pairs[critic], margin)
 
     def apply(self, params: GenParams) -> GenParams:
         """The setting with every margin that it leaves open filled in.
 
-        Where none is admissible the margin is 0, and acceptance is uncertified.
+        Where none is admissible the margin is 0, and acceptance is uncertified. A pair critic that
+        the engine cannot score gives way to the label critic, and its margin with it.
         """
+        if params.critic.pair not in self.pairs:
+            params = params.replace({"critic.pair": "label", "critic.pair_margin": None})
         critic, filled = params.critic, {}
         if critic.instruction_margin is None:
             filled["critic.instruction_margin"] = self.instruction_margin(None).margin or 0.0
@@ -71,18 +77,20 @@ class Calibration:
 
     def floors(self, critic: CriticParams) -> dict[str, float]:
         """Lowest admissible value of each margin that has one: a review may not go below."""
+        pair = self.pairs.get(critic.pair, Scores((), ()))
         found = {
             "critic.instruction_margin": self._floor(self.instruction),
-            "critic.pair_margin": self._floor(self.pairs[critic.pair]),
+            "critic.pair_margin": self._floor(pair),
         }
         return {name: margin for name, margin in found.items() if margin is not None}
 
     def describe(self) -> str:
-        """ROC areas in a line."""
+        """ROC areas in a line, and which critic could not be asked."""
         areas = {"instruction label": self.instruction_margin(None).auc}
         areas |= {f"pair {name}": self.pair_margin(name, None).auc for name in self.pairs}
         shown = (f"{name} {area:.2f}" for name, area in areas.items() if area is not None)
-        return "ROC area on controls: " + ", ".join(shown)
+        unscored = "" if "lift" in self.pairs else f"; pair lift: {UNSCORED}"
+        return "ROC area on controls: " + ", ".join(shown) + unscored
 
     def to_json(self) -> dict[str, Any]:
         """Every score, as JSON."""
@@ -109,7 +117,7 @@ class Calibration:
 
 
 def calibrate(engine: Engine, *, max_false_accept: float) -> Calibration:
-    """Have every critic score the shipped controls.
+    """Have every critic that the engine can score say what it makes of the shipped controls.
 
     Raises:
         EngineError: if the engine cannot score.
@@ -119,7 +127,10 @@ def calibrate(engine: Engine, *, max_false_accept: float) -> Calibration:
     pairs = [*controls.good, *controls.shuffled]
     return Calibration(
         instruction=_split(instruction_scores(engine, texts), len(controls.good_instructions)),
-        pairs={c: _split(pair_scores(engine, pairs, c), len(controls.good)) for c in PAIR_CRITICS},
+        pairs={
+            critic: _split(pair_scores(engine, pairs, critic), len(controls.good))
+            for critic in pair_critics(engine.info)
+        },
         max_false_accept=max_false_accept,
     )
 

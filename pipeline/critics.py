@@ -9,13 +9,18 @@ from collections.abc import Sequence
 from typing import Literal
 
 from pipeline.engine.base import Engine
-from pipeline.types import Score, ScoreRequest
+from pipeline.types import EngineInfo, Score, ScoreRequest
 from prompts.library import rubric
 
 LABELS = (" A", " B")
 CriticName = Literal["label", "lift"]
 Pair = tuple[str, str]
 """Instruction and response."""
+
+
+def pair_critics(info: EngineInfo) -> tuple[CriticName, ...]:
+    """The pair critics that an engine can score."""
+    return ("label", "lift") if info.scores == "any" else ("label",)
 
 
 def instruction_scores(engine: Engine, instructions: Sequence[str]) -> list[float]:

@@ -85,6 +85,7 @@ def plan(**changes: object) -> Plan:
         "examples": 200,
         "max_attempts": 1000,
         "micro_batch": 96,
+        "batch_size": None,
         "wave": 1,
         "shard_rows": 1500,
         "usd_per_hour": 0.05,

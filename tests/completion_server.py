@@ -3,21 +3,37 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any
 
 from pipeline.engine.base import EngineSpec
+from pipeline.engine.probes import Abilities
 from pipeline.engine.server import ServerEngine
 from pipeline.types import GenRequest, Sampling
 
 Answer = Callable[[str, dict[str, Any]], Any]
-"""From path and body to an object to send, bytes, or a status."""
+"""From path and body to an object to send, bytes, a status, a status with headers, or a function
+that writes to the handler itself."""
 SAMPLING = Sampling(
     temperature=0.7, max_new_tokens=5, top_p=0.9, repetition_penalty=1.2, stop=("\nInstruction",)
 )
 MODELS = {"data": [{"id": "base", "max_model_len": 512, "created": 1, "owned_by": "vllm"}]}
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4}
+
+
+class _HTTP(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def server_bind(self) -> None:
+        """Without the look-up of a name, which may ask a server far away."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has gone is part of the play."""
 
 
 @contextmanager
@@ -40,15 +56,22 @@ def server(answer: Answer) -> Iterator[tuple[str, list[tuple[str, dict[str, Any]
             self._send(answer(self.path, body))
 
         def _send(self, found: Any) -> None:
-            status = found if isinstance(found, int) else 200
+            if callable(found):
+                self.close_connection = True
+                with suppress(OSError):
+                    found(self)
+                return
+            status, headers = found if isinstance(found, tuple) else (found, {})
+            status = status if isinstance(status, int) else 200
             content = found if isinstance(found, bytes) else json.dumps(found).encode()
             self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.send_header("content-length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
+    http = _HTTP(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -60,15 +83,34 @@ def server(answer: Answer) -> Iterator[tuple[str, list[tuple[str, dict[str, Any]
 
 
 @contextmanager
-def engine(answer: Answer, *, models: Any = None, **options: Any) -> Iterator[ServerEngine]:
-    """An engine on such a server, which lists one model unless told otherwise."""
+def engine(
+    answer: Answer,
+    *,
+    models: Any = None,
+    scored: bool = False,
+    abilities: Abilities | None = Abilities(),  # noqa: B008
+    **options: Any,
+) -> Iterator[ServerEngine]:
+    """An engine on such a server, which lists one model unless told otherwise.
+
+    It is taken at its word: nothing is probed. Only with ``scored`` does it answer while the engine
+    finds out what can be scored.
+    """
+    opening = True
 
     def whole(path: str, body: dict[str, Any]) -> Any:
-        return (models or MODELS) if path == "/v1/models" else answer(path, body)
+        if path == "/v1/models":
+            return models or MODELS
+        return 404 if opening and not scored and abilities else answer(path, body)
 
     with server(whole) as (url, seen):
-        spec = EngineSpec(kind="server", model="base", base_url=url, api_key="key-1234")
-        opened = ServerEngine.open(spec, **options)
+        spec = EngineSpec(
+            kind="server", model="base", base_url=url, api_key="key-1234",
+            concurrency=options.pop("concurrency", 32),
+        )  # fmt: skip
+        opened = ServerEngine.open(spec, abilities=abilities, **options)
+        opening = False
+        seen.clear()
         opened.seen = seen  # type: ignore[attr-defined]
         try:
             yield opened

@@ -41,6 +41,7 @@ OTHER: dict[str, object] = {
     "examples": 201,
     "max_attempts": 1001,
     "micro_batch": 95,
+    "batch_size": 95,
     "wave": 2,
     "shard_rows": 1501,
     "usd_per_hour": 0.051,

@@ -1,10 +1,16 @@
 """Calibration: margins from controls, certificates for margins that somebody chose."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 
-from pipeline.calibrate import Calibration, Scores, calibrate
+from pipeline.calibrate import UNSCORED, Calibration, Scores, calibrate
+from pipeline.critics import LABELS
 from pipeline.engine.scripted import ScriptedEngine
+from pipeline.errors import EngineError
 from pipeline.params import GenParams
+from pipeline.types import EngineInfo, Score, ScoreRequest
 
 PARTED = Scores(tuple(1 + i / 100 for i in range(60)), tuple(-1 - i / 100 for i in range(60)))
 BAD = tuple(i / 10 for i in range(-20, 40))
@@ -60,3 +66,40 @@ def test_the_scripted_model_can_be_calibrated() -> None:
     certificates = found.certificates(found.apply(GenParams()).critic)
     assert all(c.certified for c in certificates.values())
     assert "pair lift" in found.describe()
+
+
+class LabelsOnly(ScriptedEngine):
+    """A model whose server tells only the likeliest next tokens."""
+
+    @property
+    def info(self) -> EngineInfo:
+        return replace(super().info, scores="labels")
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[tuple[Score, ...]]:
+        if any(request.continuations != LABELS for request in requests):
+            raise EngineError("it gives no log-probabilities of a text")
+        return super().score(requests)
+
+
+def test_a_server_that_scores_labels_only_is_asked_for_nothing_else() -> None:
+    found = calibrate(LabelsOnly(), max_false_accept=0.2)
+    assert set(found.pairs) == {"label"} and UNSCORED in found.describe()
+    assert Calibration.from_json(found.to_json()) == found
+    lift = found.certificates(GenParams().critic)["pair_acceptance"]
+    assert not lift.certified and lift.reason == UNSCORED
+    assert set(found.floors(GenParams().critic)) == {"critic.instruction_margin"}
+
+
+def test_a_critic_that_cannot_be_scored_gives_way_to_the_label_critic_and_its_margin_with_it() -> (
+    None
+):
+    chosen = GenParams().replace({"critic.pair": "lift", "critic.pair_margin": 3.25})
+    parted = Calibration(PARTED, {"label": PARTED}, 0.2)
+    params = parted.apply(chosen)
+    assert (params.critic.pair, params.critic.pair_margin) == ("label", pytest.approx(0.0))
+    assert parted.certificates(params.critic)["pair_acceptance"].certified
+    mixed = Calibration(PARTED, {"label": MIXED}, 0.2)
+    params = mixed.apply(chosen)
+    assert params.critic.pair == "label"
+    assert not mixed.certificates(params.critic)["pair_acceptance"].certified
+    assert made().apply(chosen) == chosen.replace({"critic.instruction_margin": 0.0})

@@ -1,5 +1,7 @@
 """pipeline/engine/hf.py: transformers' own tokens and scores, whatever a row is batched with."""
 
+import gc
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,6 @@ import torch
 
 from pipeline.engine.base import EngineSpec
 from pipeline.engine.hf import HFEngine
-from pipeline.engine.models import prepare
 from pipeline.engine.sampling import Sampler
 from pipeline.errors import EngineError
 from pipeline.types import GenRequest, Sampling, ScoreRequest
@@ -210,19 +211,50 @@ def test_an_architecture_without_cover_is_refused(tmp_path: Path) -> None:
         HFEngine.open(EngineSpec(model=str(folder), device="cpu", dtype="float32"))
 
 
-@pytest.mark.model
-def test_the_embedded_model_writes_what_generate_writes() -> None:
-    """Beyond the window of 512 tokens too, with and without a repetition penalty."""
-    spec = EngineSpec(dtype="float32", device="cpu")
-    engine, model = HFEngine.open(spec), reference(prepare(spec).folder)
-    encode = engine._open().encode
-    for copies, penalty in ((1, 1.0), (45, 1.2)):
-        prefix = PREFIX * copies
-        sampling = Sampling(0.0, 12, repetition_penalty=penalty)
-        asked = [GenRequest(prefix, suffix, sampling, 0) for suffix in SUFFIXES[:2]]
-        for request, completion in zip(asked, engine.generate(asked), strict=True):
-            ids = [2, *encode(prefix), *encode(request.suffix)]
-            made = model.generate(
-                torch.tensor([ids]), max_new_tokens=12, do_sample=False, repetition_penalty=penalty
-            )[0, len(ids) :].tolist()
-            assert list(completion.token_ids) == [token for token in made if token != 1]
+def counted(engine: HFEngine, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Rows and tokens a row of every forward pass from now on."""
+    seen: list[tuple[int, int]] = []
+    loaded = engine._open()
+
+    def run(ids: torch.Tensor, cache: Any, *, keep: int = 1) -> torch.Tensor:
+        seen.append((ids.shape[0], ids.shape[1]))
+        return loaded.run(ids, cache, keep=keep)
+
+    monkeypatch.setattr(engine, "_loaded", replace(loaded, run=run))
+    return seen
+
+
+def test_scores_keep_to_the_batch_size(engine: HFEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = counted(engine, monkeypatch)
+    asked = [ScoreRequest("p", f"{i}", (" ", "B")) for i in range(40)]
+    scored = engine.score(asked)
+    assert max(rows for rows, _ in seen) == 4
+    engine.resize(2)
+    seen.clear()
+    again = engine.score(asked)
+    engine.resize(4)
+    assert max(rows for rows, _ in seen) == 2
+    flat = [[score.logprob for scores in found for score in scores] for found in (scored, again)]
+    assert flat[0] == pytest.approx(flat[1], abs=1e-4)
+
+
+def test_a_long_text_is_scored_in_parts(engine: HFEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [ScoreRequest("p", "x" * 120, ("a long continuation " * 3, "short"))]
+    ((whole, short),) = engine.score(asked)
+    monkeypatch.setattr("pipeline.engine.scoring.TOKENS", 50)
+    seen = counted(engine, monkeypatch)
+    ((parts, again),) = engine.score(asked)
+    assert max(tokens for _, tokens in seen) <= 50 and len(seen) > 15
+    assert (parts.tokens, again.tokens) == (whole.tokens, short.tokens) == (60, 5)
+    assert parts.logprob == pytest.approx(whole.logprob, abs=1e-3)
+    assert again.logprob == pytest.approx(short.logprob, abs=1e-3)
+
+
+def test_closing_releases_the_weights(folder: Path) -> None:
+    spec = EngineSpec(model=str(folder), device="cpu", dtype="float32")
+    opened = HFEngine.open(spec, batch_size=4)
+    opened.generate(requests(GREEDY))
+    weights = weakref.ref(opened._open().run)
+    opened.close()
+    gc.collect()
+    assert weights() is None

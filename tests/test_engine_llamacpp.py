@@ -1,6 +1,8 @@
 """pipeline/engine/llamacpp.py, against a loopback server that plays its part and a real one."""
 
+import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -9,6 +11,8 @@ from completion_server import engine, request
 from pipeline.engine import open_engine
 from pipeline.engine.base import EngineSpec
 from pipeline.engine.models import embedded_gguf
+from pipeline.engine.openai_server import OpenAIServer
+from pipeline.engine.probes import Abilities
 from pipeline.engine.server import ServerEngine
 from pipeline.errors import EngineError
 from pipeline.sentinels import check_behaviour
@@ -22,9 +26,10 @@ def llama(path: str, body: dict[str, Any], **changes: Any) -> Any:
         return {"tokens": first + [ord(c) for c in body["content"]]}
     assert path == "/completion"
     if body.get("n_probs"):
-        ((token, _),) = body["logit_bias"]
-        told = {"id": token, "logprob": -float(len(body["prompt"]))}
-        return {"completion_probabilities": [told | changes]}
+        tokens = [token for token, _ in body.get("logit_bias", [])]
+        tokens += [int(i) for i in re.findall(r"<\[(\d+)\]>", body.get("grammar", ""))]
+        told = [{"id": t, "logprob": -float(len(body["prompt"]) + i)} for i, t in enumerate(tokens)]
+        return {"completion_probabilities": [t | changes for t in told]}
     settings = {k: v for k, v in body.items() if k != "prompt"}
     found = {"content": " hi", "tokens": [32, 104, 105, 1], "stop_type": "eos", "stopping_word": ""}
     return found | {"generation_settings": settings} | changes
@@ -67,11 +72,24 @@ def test_a_knob_that_llama_cpp_ignores_is_an_error(knob):
 
 
 def test_llama_cpp_scores_by_forcing_token_after_token():
-    with engine(llama, models=LLAMA) as opened:
+    def answer(path: str, body: dict[str, Any]) -> Any:
+        return 400 if "grammar" in body else llama(path, body)
+
+    with engine(answer, models=LLAMA, scored=True) as opened:
         assert opened.score([ScoreRequest("ab", "c", (" A", "x"))]) == [
             (Score(-9.0, 2), Score(-4.0, 1))
         ]
         assert opened.count_tokens(["abc", ""]) == [3, 0]
+
+
+def test_where_it_knows_grammars_of_tokens_a_continuation_is_one_request():
+    wanted = ScoreRequest("ab", "c", (" A", "xyz"))
+    with engine(llama, models=LLAMA, scored=True) as opened:
+        assert opened.score([wanted]) == [(Score(-9.0, 2), Score(-15.0, 3))]
+        asked = [body for path, body in opened.seen if path == "/completion"]
+    assert [body["grammar"] for body in asked] == [
+        "root ::= <[32]> <[65]>", "root ::= <[120]> <[121]> <[122]>",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -85,6 +103,20 @@ def test_a_forced_token_that_was_not_taken_is_an_error(changes, message):
             opened.score([ScoreRequest("ab", "c", (" A",))])
 
 
+def test_a_llama_cpp_that_lies_about_its_parameters_is_found_out():
+    """It says that it used what was asked, and always writes the same."""
+    models = LLAMA
+    with engine(
+        lambda p, b: llama(p, b, stop_type="limit", tokens=[7] * b.get("n_predict", 1)),
+        models=models, abilities=None,
+    ) as opened:  # fmt: skip
+        told = opened.abilities
+        assert told.temperature and told.top_k and told.seed and told.repetition_penalty
+        with pytest.raises(EngineError, match="does not honour temperature"):
+            opened.generate([request()])
+        assert opened.seen == []
+
+
 def test_a_llama_cpp_row_cut_by_its_context_is_an_error():
     with engine(lambda p, b: llama(p, b, stop_type="limit"), models=LLAMA) as opened:
         with pytest.raises(EngineError, match="ended after 4 of 5 tokens"):
@@ -92,8 +124,8 @@ def test_a_llama_cpp_row_cut_by_its_context_is_an_error():
 
 
 @pytest.fixture(scope="module")
-def peer() -> Iterator[ServerEngine]:
-    """A real llama.cpp server with the embedded model."""
+def url() -> Iterator[str]:
+    """Address of a real llama.cpp server with the embedded model."""
     xllamacpp = pytest.importorskip("xllamacpp", reason="make test-peer installs it")
     params = xllamacpp.CommonParams()
     params.model.path = str(embedded_gguf(EngineSpec()))
@@ -103,14 +135,42 @@ def peer() -> Iterator[ServerEngine]:
     params.cpuparams.n_threads = 1  # its threads spin while they wait for each other
     params.model_alias = {"gemma"}
     running = xllamacpp.Server(params)
-    url = f"{running.listening_address}/v1"
-    opened = ServerEngine.open(EngineSpec(kind="server", model="gemma", base_url=url))
-    yield opened
-    opened.close()
+    yield f"{running.listening_address}/v1"
     del running
 
 
+@pytest.fixture(scope="module")
+def peer(url: str) -> Iterator[ServerEngine]:
+    """An engine on it."""
+    opened = ServerEngine.open(EngineSpec(kind="server", model="gemma", base_url=url))
+    yield opened
+    opened.close()
+
+
 PROMPT = "Instruction: Name a colour.\nResponse: Blue.\n\nInstruction: Name a fruit.\nResponse:"
+
+
+@pytest.mark.peer
+def test_a_real_server_honours_every_knob_and_scores_any_text(peer):
+    assert peer.abilities == Abilities() and peer.info.scores == "any"
+
+
+@pytest.mark.peer
+def test_a_real_server_in_the_common_words_names_no_stop_string_and_echoes_nothing(
+    url, monkeypatch
+):
+    monkeypatch.setattr(
+        "pipeline.engine.server._dialect", lambda connection, found: OpenAIServer(connection)
+    )
+    opened = ServerEngine.open(EngineSpec(kind="server", model="gemma", base_url=url))
+    found = {name for name, seen in asdict(opened.abilities).items() if seen}
+    assert found == {"stop"} and "does not say whether" in opened.abilities.describe()
+    assert opened.info.scores == "labels"
+    (row,) = opened.generate([GenRequest("", PROMPT, Sampling(0.7, 6, top_p=0.9), 1)])
+    assert row.text and len(row.token_ids) <= 6
+    with pytest.raises(EngineError, match="does not honour stop"):
+        opened.generate([GenRequest("", PROMPT, Sampling(0.7, 6, stop=("\n",)), 1)])
+    opened.close()
 
 
 @pytest.mark.peer

@@ -2,16 +2,21 @@
 
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from completion_server import MODELS, USAGE, choice, engine, request
 
 from pipeline.engine import open_engine
-from pipeline.engine.base import EngineSpec
+from pipeline.engine.base import EngineSpec, Leased
 from pipeline.engine.openai_server import UNKNOWN_ID
-from pipeline.errors import EngineError
+from pipeline.errors import EngineError, EngineTimeout
 from pipeline.types import Sampling, Score, ScoreRequest
+
+
+def made(tokens: int, **fields: Any) -> Any:
+    return choice(**fields) | {"usage": {"prompt_tokens": 3, "completion_tokens": tokens}}
 
 
 def test_a_request_carries_every_knob_under_every_name():
@@ -62,10 +67,10 @@ def test_rows_come_back_in_order_though_answered_side_by_side():
             active -= 1
         return choice(text=str(number))
 
-    with engine(answer) as opened:
+    with engine(answer, concurrency=5) as opened:
         rows = opened.generate([request(str(n)) for n in range(40)])
     assert [row.text for row in rows] == [str(n) for n in range(40)]
-    assert 2 <= most <= 16
+    assert 2 <= most <= 5
 
 
 @pytest.mark.parametrize(
@@ -76,14 +81,23 @@ def test_rows_come_back_in_order_though_answered_side_by_side():
         ({"usage": USAGE}, "choices = None"),
         (choice(text=None), "text = None"),
         (choice(text=" hi\nInstruction: x"), "ignores stop strings"),
+        (choice(text="\ud800"), "is not Unicode"),
         ({"choices": choice()["choices"]}, "usage = None"),
         (choice(finish_reason="length"), "ended after 4 of 5 tokens"),
+        (choice(finish_reason=None), "finish_reason None"),
+        (made(6, finish_reason="length"), "ignores max_tokens: it made 6 where 5"),
+        (made(5, finish_reason="length", text=""), "made 5 tokens and no text"),
+        (choice() | {"model": "gpt-2"}, "with the model 'gpt-2' where 'base' was asked"),
         (choice(finish_reason="content_filter"), "content_filter"),
         (b"<html>hello", "'<html>hello'"),
         (b"[" * 100_000, "expected a JSON object"),
         (b"[]", "expected a JSON object"),
         (500, "refused /completions: 500"),
         (429, "refused /completions: 429"),
+        ((503, {"retry-after": "3600"}), "refused /completions: 503"),
+        ((503, {"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}), "refused /completions: 503"),
+        ((502, {"retry-after": "0"}), "refused /completions: 502"),
+        ((307, {"location": "http://elsewhere/v1"}), "refused /completions: 307 'http://elsewhere"),
     ],
 )  # fmt: skip
 def test_an_answer_that_cannot_be_trusted_is_an_error_and_is_not_asked_for_again(answer, message):
@@ -103,27 +117,138 @@ def test_a_server_that_hides_why_it_stopped_is_refused_only_where_that_matters()
     assert row.finish_reason == "eos"
 
 
-def test_silence_and_absence_are_told_apart_and_the_key_is_never_shown():
-    def answer(path: str, body: dict[str, Any]) -> Any:
-        time.sleep(0.5)
-        return choice()
-
-    with engine(answer, timeout=0.1) as opened:
-        with pytest.raises(EngineError, match="silent for 0.1 s"):
-            opened.generate([request()])
+def test_absence_is_named_and_the_key_is_never_shown():
     spec = EngineSpec(kind="server", model="base", base_url="http://127.0.0.1:9/v1", api_key="k-1")
     with pytest.raises(EngineError, match="no answer from http://127.0.0.1:9/v1.*start the server"):
         open_engine(spec)
     with engine(lambda path, body: b'"key-1234 is wrong"') as opened:
         with pytest.raises(EngineError, match=r"\*\*\* is wrong"):
             opened.generate([request()])
+    with pytest.raises(EngineError, match="no HTTP header can carry") as caught:
+        open_engine(replace(spec, api_key="schlüssel"))
+    assert "schl" not in str(caught.value)
+    with pytest.raises(EngineError, match="no answer from nonsense"):
+        open_engine(replace(spec, base_url="nonsense"))
 
 
-def test_after_a_failure_the_rest_is_not_sent():
-    with engine(lambda path, body: 500) as opened:
-        with pytest.raises(EngineError):
-            opened.generate([request() for _ in range(500)])
-        assert len(opened.seen) < 250
+def drip(head: bytes, byte: bytes) -> Any:
+    """A server that goes on for ever, a byte at a time."""
+
+    def write(handler: Any) -> None:
+        handler.wfile.write(head)
+        while True:
+            handler.wfile.write(byte)
+            time.sleep(0.02)
+
+    return write
+
+
+def silent(handler: Any) -> None:
+    time.sleep(1.0)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"
+ENDLESS = {
+    "silent": silent,
+    "drips its body": drip(HEAD, b" "),
+    "drips its headers": drip(b"HTTP/1.1 200 OK\r\nx-", b"y"),
+    "drips an error": drip(HEAD.replace(b"200 OK", b"500 No"), b" "),
+}
+
+
+@pytest.mark.parametrize("play", ENDLESS.values(), ids=ENDLESS)
+def test_a_request_has_a_deadline_however_the_server_fills_the_time(play):
+    with engine(lambda path, body: play, timeout=0.2) as opened:
+        began = time.monotonic()
+        with pytest.raises(EngineError, match="did not end its answer within 0.2 s") as caught:
+            opened.generate([request()])
+        assert time.monotonic() - began < 0.9 and not isinstance(caught.value, EngineTimeout)
+
+
+@pytest.mark.parametrize("play", ENDLESS.values(), ids=ENDLESS)
+def test_a_lease_ends_every_request_and_nothing_is_sent_after_it(play):
+    with engine(lambda path, body: play) as opened:
+        assert isinstance(opened, Leased)
+        opened.lease(0.2)
+        began = time.monotonic()
+        with pytest.raises(EngineTimeout, match="its lease of 0.2 s ended; raise engine.lease"):
+            opened.generate([request()] * 40)
+        assert time.monotonic() - began < 0.9 and len(opened.seen) <= 32
+        sent = len(opened.seen)
+        with pytest.raises(EngineTimeout):
+            opened.score([ScoreRequest("", "a", (" b",))])
+        assert len(opened.seen) == sent
+        opened.lease(5)
+        assert opened.generate([]) == []
+
+
+def test_a_new_lease_replaces_the_old_one():
+    with engine(lambda path, body: choice()) as opened:
+        opened.lease(0.001)
+        time.sleep(0.01)
+        opened.lease(30)
+        assert len(opened.generate([request()] * 3)) == 3
+
+
+def test_an_answer_without_end_is_not_read_to_the_end(monkeypatch):
+    monkeypatch.setattr("pipeline.engine.connection.BODY_BYTES", 2**20)
+    sent = 0
+
+    def write(handler: Any) -> None:
+        nonlocal sent
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        for _ in range(1000):
+            handler.wfile.write(b" " * 2**18)
+            sent += 2**18
+
+    with engine(lambda path, body: write) as opened:
+        with pytest.raises(EngineError, match="sent more than 1 MiB"):
+            opened.generate([request()])
+    assert sent < 100 * 2**20
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_request_refused_for_now_is_sent_again_when_the_server_says(status):
+    answers = iter([(status, {"retry-after": "0"}), (status, {"retry-after": "0"}), choice()])
+    with engine(lambda path, body: next(answers)) as opened:
+        assert opened.generate([request()])[0].text == " hi"
+        assert len(opened.seen) == 3
+
+
+def test_a_server_that_always_says_later_is_given_up():
+    with engine(lambda path, body: (503, {"retry-after": "0"})) as opened:
+        with pytest.raises(EngineError, match="refused /completions: 503"):
+            opened.generate([request()])
+        assert len(opened.seen) == 4
+
+
+def test_after_a_failure_the_rest_is_not_sent_and_what_runs_is_given_up():
+    given_up = threading.Event()
+
+    def wait(handler: Any) -> None:
+        handler.connection.settimeout(5)
+        if handler.connection.recv(1) == b"":
+            given_up.set()
+
+    def answer(path: str, body: dict[str, Any]) -> Any:
+        if body["prompt"].endswith("fail"):
+            time.sleep(0.1)
+            return 500
+        return wait
+
+    with engine(answer, concurrency=8) as opened:
+        with pytest.raises(EngineError, match="500"):
+            opened.generate([request(), request("fail"), *[request() for _ in range(500)]])
+        assert len(opened.seen) == 8 and given_up.wait(5)
+
+
+def test_a_closed_engine_says_so_and_closing_twice_is_no_fault():
+    with engine(lambda path, body: choice()) as opened:
+        opened.close()
+        opened.close()
+        for use in (lambda: opened.generate([request()]), lambda: opened.count_tokens([])):
+            with pytest.raises(EngineError, match="is closed"):
+                use()
 
 
 @pytest.mark.parametrize(
@@ -164,7 +289,8 @@ def echoing(path: str, body: dict[str, Any]) -> Any:
 
 
 def test_continuations_are_scored_from_an_echoed_prompt():
-    with engine(echoing) as opened:
+    with engine(echoing, scored=True) as opened:
+        assert opened.info.scores == "any"
         wanted = ScoreRequest("Q: what", " now", (" A", " B C"))
         assert opened.score([wanted, wanted]) == [(Score(-3.0, 1), Score(-7.0, 2))] * 2
         assert opened.count_tokens(["", "one", "one two three"]) == [0, 1, 3]
@@ -177,8 +303,32 @@ def test_a_border_that_no_token_respects_is_found_by_counting():
         found["choices"][0]["logprobs"]["tokens"] = [t.replace("😀", "�") for t in tokens]
         return found
 
-    with engine(answer) as opened:
+    with engine(answer, scored=True) as opened:
         assert opened.score([ScoreRequest("one two", "", (" 😀 x",))]) == [(Score(-5.0, 2),)]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("-inf"), 0.5, None, "high"])
+def test_what_is_no_log_probability_is_refused(bad):
+    def answer(path: str, body: dict[str, Any]) -> Any:
+        found = echoing(path, body)
+        if body["prompt"] == "one two":
+            found["choices"][0]["logprobs"]["token_logprobs"][2] = bad
+        return found
+
+    with engine(answer, scored=True) as opened:
+        with pytest.raises(EngineError, match="did not score ' two' in full"):
+            opened.score([ScoreRequest("one", "", (" two",))])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), 0.5, None])
+def test_a_server_that_gives_no_log_probabilities_in_the_probe_scores_labels_only(bad):
+    def answer(path: str, body: dict[str, Any]) -> Any:
+        found = echoing(path, body)
+        found["choices"][0]["logprobs"]["token_logprobs"][3] = bad
+        return found
+
+    with engine(answer, scored=True) as opened:
+        assert opened.info.scores == "labels"
 
 
 @pytest.mark.parametrize("modern", [True, False])
@@ -189,8 +339,9 @@ def test_without_echo_single_labels_are_scored_and_nothing_else(modern):
         logprobs: dict[str, Any] = {"content": [{"token": " A", "top_logprobs": tops}]}
     else:
         logprobs = {"tokens": [" A"], "token_logprobs": [-0.5], "top_logprobs": [likely]}
-    with engine(lambda path, body: choice(logprobs=logprobs)) as opened:
+    with engine(lambda path, body: choice(logprobs=logprobs), scored=True) as opened:
+        assert opened.info.scores == "labels"
         asked = ScoreRequest("", "Answer:", (" A", " B"))
         assert opened.score([asked]) == [(Score(-0.5, 1), Score(-1.5, 1))]
-        with pytest.raises(EngineError, match="does not echo.*' a text' is not among its 2"):
+        with pytest.raises(EngineError, match="' a text' is not among its 2.*set engine.scorer"):
             opened.score([ScoreRequest("", "Answer:", (" a text",))])

@@ -9,7 +9,8 @@ from agent.errors import BudgetError, EngineError, StorageError
 from agent.money.audit import audit
 from agent.money.journal import Journal
 from agent.money.metered import EngineMeter, Lease
-from pipeline.engine.base import Engine
+from pipeline.engine.base import Engine, Replan
+from pipeline.errors import EngineLost, EngineOutOfMemory, EngineTimeout
 from pipeline.types import Completion, EngineInfo, GenRequest, Score, ScoreRequest
 
 memory = pytest.fixture(in_memory)
@@ -244,3 +245,95 @@ def test_release_without_an_engine_books_nothing(memory: Path) -> None:
     bench = Bench(memory)
     bench.meter.release()
     assert bench.rows() == []
+
+
+class LeasedEngine(FakeEngine):
+    """It knows its lease, dies at its end, and re-plans when told to."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.leases: list[float] = []
+        self.replans: tuple[Replan, ...] = ()
+
+    def lease(self, seconds: float) -> None:
+        self.leases.append(seconds)
+
+    def work(self, seconds: float, *, dying: float = 0.0) -> None:
+        if seconds > self.leases[-1]:
+            self.clock.pass_(self.leases[-1] + dying)
+            raise EngineTimeout("its lease ended")
+        self.clock.pass_(seconds)
+
+
+class LeasedBench(Bench):
+    def open_engine(self) -> Engine:
+        self.clock.pass_(5)
+        self.engines.append(LeasedEngine(self.clock))
+        return self.engines[-1]
+
+    def run(self, op_id: str, seconds: float, error: BaseException | None = None) -> None:
+        def work(engine: Engine) -> dict[str, object]:
+            assert isinstance(engine, LeasedEngine)
+            engine.work(seconds, dying=0.25)
+            if error is not None:
+                raise error
+            return {}
+
+        self.meter.run(op_id, work, stage="pilot", round=1)
+
+    @property
+    def leases(self) -> list[float]:
+        return [s for e in self.engines if isinstance(e, LeasedEngine) for s in e.leases]
+
+
+def test_an_engine_is_leased_what_was_reserved_loading_included(memory: Path) -> None:
+    bench = LeasedBench(memory, dollars=140)
+    bench.run("a", 10)
+    bench.clock.pass_(3)
+    bench.run("b", 20)
+    # 102 are left, and 5 of them are kept for closing.
+    bench.run("c", 5)
+    assert bench.leases == [95, 100, 97]
+
+
+def test_an_engine_that_its_lease_ended_costs_its_lease_and_is_released(memory: Path) -> None:
+    bench = LeasedBench(memory)
+    with pytest.raises(EngineTimeout):
+        bench.run("a", 500)
+    assert bench.meter.engine is None and bench.engines[0].closed == 1
+    assert bench.rows() == [("a", 100, 100), ("engine-release", 0, 2.25)]
+    assert bench.ledger.rows()[0].overrun == 0
+    bench.run("a", 10)
+    assert bench.rows()[2] == ("a#2", 100, 15), "another engine was opened"
+    assert audit(bench.ledger.database) == ()
+
+
+@pytest.mark.parametrize("error", [EngineLost("x"), EngineOutOfMemory("x")])
+def test_an_engine_that_was_lost_is_paid_up_to_now_and_released(
+    memory: Path, error: EngineError
+) -> None:
+    bench = LeasedBench(memory)
+    with pytest.raises(type(error)):
+        bench.run("a", 10, error)
+    assert bench.rows() == [("a", 100, 15), ("engine-release", 0, 2)]
+    assert bench.meter.engine is None
+    bench.meter.release()
+    assert len(bench.rows()) == 2
+
+
+def test_what_an_engine_re_planned_stands_in_the_result_of_that_operation(memory: Path) -> None:
+    bench = LeasedBench(memory)
+    replan = Replan("no room", 96, 48)
+
+    def work(engine: Engine) -> dict[str, Any]:
+        assert isinstance(engine, LeasedEngine)
+        engine.replans += (replan,)
+        return {"done": True}
+
+    told = {"done": True, "replans": [{"cause": "no room", "before": 96, "after": 48}]}
+    assert bench.meter.run("a", work, stage="pilot") == told
+    assert bench.meter.replans == (replan,)
+    assert bench.meter.run("b", lambda e: {}, stage="pilot") == {}
+    assert bench.meter.replans == ()
+    assert bench.meter.run("a", work, stage="pilot") == told
+    assert bench.meter.replans == (replan,), "looked up"

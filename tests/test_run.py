@@ -19,6 +19,7 @@ from agent.errors import ApprovalError, RunError, RunLocked
 from agent.lock import RunLock
 from agent.policy import Step
 from agent.session import open_session
+from agent.stages import planning
 from agent.store import RunStore
 
 QUIET: Callable[[Any], None] = lambda event: None  # noqa: E731
@@ -261,3 +262,19 @@ class TestKilled:
         if ending.status == "waiting":
             return runner.approve(reports, "r", plan, QUIET, accept_shortfall=True)
         return ending
+
+
+@pytest.mark.parametrize(
+    ("wish", "measured", "examples", "rows"),
+    [
+        (40, 256, 15_000, 40),
+        ("auto", 256, 15_000, 256),
+        ("auto", 256, 200, 50),
+        ("auto", 256, 10, 16),
+        ("auto", None, 15_000, 96),
+    ],
+)
+def test_a_micro_batch_of_scale_is_what_was_measured_but_not_most_of_the_rows(
+    wish: Any, measured: int | None, examples: int, rows: int
+) -> None:
+    assert planning._micro_batch(wish, measured, examples=examples) == rows

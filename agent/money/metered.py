@@ -7,7 +7,7 @@ so that loading, pauses and clean-up cannot fall between two micro-batches.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from agent.errors import BudgetError
@@ -16,7 +16,8 @@ from agent.money.amounts import show_usd, time_to_micro, time_within
 from agent.money.journal import Journal, Outcome
 from agent.money.ledger import Ledger
 from agent.money.statement import LedgerRow, last_posted, next_attempt
-from pipeline.engine.base import Engine
+from pipeline.engine.base import Engine, Leased, Replan, Replanning, Stoppable
+from pipeline.errors import EngineLost, EngineOutOfMemory, EngineTimeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class _Bill:
 
 
 _NOTHING: Final = _Bill(0, 0.0)
+_GONE: Final = (EngineLost, EngineOutOfMemory, EngineTimeout)
+"""Errors after which an engine is of no more use."""
 
 
 def cost_of_killed(
@@ -47,8 +50,9 @@ def cost_of_killed(
 ) -> Callable[[LedgerRow], int | None]:
     """What an engine's attempt cost whose process was killed; None where that is not known.
 
-    The engine lives in the process, so it died with it: from what was posted last, or from the
-    reservation, to the last sign of life and the two intervals in which it may have come after.
+    The engine's own process dies with the one that pays for it, so it ran: from what was posted
+    last, or from the reservation, to the last sign of life and the two intervals in which it may
+    have come after.
     A review's cost is its provider's to know, not the clock's.
     """
 
@@ -82,6 +86,8 @@ class EngineMeter:
         self._paid = _NOTHING
         self._offered = _NOTHING
         self._purpose: tuple[str, int | None] = ("pilot", None)
+        self.replans: tuple[Replan, ...] = ()
+        """What running out of memory changed in the last operation, bought or looked up."""
 
     @property
     def engine(self) -> Engine | None:
@@ -98,23 +104,38 @@ class EngineMeter:
     ) -> dict[str, Any]:
         """The journalled result of one micro-batch; ``work`` runs only if there is none yet.
 
+        The engine's lease is the time that was reserved, loading included. What it re-planned when
+        memory ran out stands in the result under ``replans``.
+
         Raises:
             BudgetError: if not even the shortest lease fits: a planned ending.
+            EngineError: if the engine failed; one that is of no more use is released.
         """
         if (stored := self.journal.find(op_id)) is not None:
+            self.replans = tuple(Replan(**r) for r in stored.result.get("replans", ()))
             return stored.result
-        self._purpose = (stage, round)
+        self.replans, self._purpose = (), (stage, round)
+        end = self._lease_end()
         try:
             return self.journal.once(
                 op_id,
-                worst_case=self._worst_case(),
+                worst_case=end.micro - self._paid.micro,
                 stage=stage,
                 round=round,
-                do=lambda: self._work(work),
-                incurred=lambda _: self._offer({}),
+                do=lambda: self._work(work, end),
+                incurred=lambda _: self._offer({}, most=end),
             ).result
+        except _GONE:
+            self._settled()
+            self.release()
+            raise
         finally:
             self._settled()
+
+    def stop(self) -> None:
+        """End what the engine does, from any thread or signal handler; that operation fails."""
+        if isinstance(self._engine, Stoppable):
+            self._engine.stop()
 
     def release(self) -> None:
         """Close the engine and post what is due since the last micro-batch."""
@@ -127,10 +148,10 @@ class EngineMeter:
             self._post_tail(self._offer({}))
             self._settled()
 
-    def _worst_case(self) -> int:
-        """Micro-dollars to reserve: what is due already, and a lease."""
-        rate = self.lease.usd_per_hour
-        due = self._running().micro - self._paid.micro
+    def _lease_end(self) -> _Bill:
+        """The bill since the engine's start at the end of a lease that begins now."""
+        rate, now = self.lease.usd_per_hour, self._running()
+        due = now.micro - self._paid.micro
         free = max(0, self._free() - due - time_to_micro(self.lease.release_seconds, rate))
         seconds = min(self.lease.seconds, time_within(free, rate))
         shortest = min(self.lease.min_seconds, self.lease.seconds)
@@ -139,7 +160,7 @@ class EngineMeter:
                 f"{show_usd(free)} left for the engine pays for {seconds:.0f} s at "
                 f"${rate:g} an hour; a micro-batch needs at least {shortest:.0f} s"
             )
-        return due + min(free, time_to_micro(seconds, rate))
+        return _Bill(now.micro + min(free, time_to_micro(seconds, rate)), now.seconds + seconds)
 
     def _free(self) -> int:
         ledger = self.journal.ledger
@@ -148,12 +169,22 @@ class EngineMeter:
         envelope = ledger.envelope(self.journal.envelope)
         return envelope.free if envelope is not None else 0
 
-    def _work(self, work: Callable[[Engine], dict[str, Any]]) -> Outcome:
+    def _work(self, work: Callable[[Engine], dict[str, Any]], end: _Bill) -> Outcome:
         if self._started is None:
             self._started = self._clock()
         if self._engine is None:
             self._engine = self._open_engine()
-        return self._offer(work(self._engine))
+        engine = self._engine
+        if isinstance(engine, Leased):
+            engine.lease(max(0.0, end.seconds - self._running().seconds))
+        before = len(_replans(engine))
+        try:
+            result = work(engine)
+        finally:
+            self.replans = _replans(engine)[before:]
+        if self.replans:
+            result = result | {"replans": [asdict(replan) for replan in self.replans]}
+        return self._offer(result)
 
     def _running(self) -> _Bill:
         """The bill since the engine's start, as of now."""
@@ -162,14 +193,17 @@ class EngineMeter:
         seconds = self._clock() - self._started
         return _Bill(time_to_micro(seconds, self.lease.usd_per_hour), seconds)
 
-    def _offer(self, result: dict[str, Any]) -> Outcome:
-        """All that is due now; it stays due until :meth:`_settled`, in case booking it fails."""
-        self._offered = self._running()
-        return Outcome(
-            result,
-            self._offered.micro - self._paid.micro,
-            self._offered.seconds - self._paid.seconds,
-        )
+    def _offer(self, result: dict[str, Any], *, most: _Bill | None = None) -> Outcome:
+        """All that is due now; it stays due until :meth:`_settled`, in case booking it fails.
+
+        What is beyond ``most``, such as the time that a killed engine takes to die, is left to be
+        posted next.
+        """
+        now = self._running()
+        if most is not None:
+            now = _Bill(min(now.micro, most.micro), min(now.seconds, most.seconds))
+        self._offered = now
+        return Outcome(result, now.micro - self._paid.micro, now.seconds - self._paid.seconds)
 
     def _settled(self) -> None:
         """What was offered last is booked; an engine that is not open runs up no more."""
@@ -191,3 +225,7 @@ class EngineMeter:
         name = self.journal.envelope
         envelope = self.journal.ledger.envelope(name) if name is not None else None
         return name if envelope is not None and envelope.state == "open" else None
+
+
+def _replans(engine: Engine) -> tuple[Replan, ...]:
+    return engine.replans if isinstance(engine, Replanning) else ()

@@ -58,6 +58,8 @@ class Plan(_Frozen):
     """Instructions drawn at most."""
     micro_batch: int = Field(ge=1)
     """Instructions in a micro-batch."""
+    batch_size: int | None = None
+    """Rows in one forward pass, which can change a row's last digits; None where it is not ours."""
     wave: int = Field(ge=1)
     """Micro-batches in a wave."""
     shard_rows: int = Field(ge=1)

@@ -50,7 +50,7 @@ DATASET: Final[dict[str, str]] = {
     "approval": "Approval",
 }
 """Fields of a data set that people read, in order."""
-ENGINE: Final = ("kind", "model", "digest", "device", "dtype", "tokenizer", "context")
+ENGINE: Final = ("kind", "model", "digest", "device", "dtype", "tokenizer", "context", "batch_size")
 
 
 def forecast_words(forecast: Mapping[str, Any] | None) -> str:

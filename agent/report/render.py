@@ -17,6 +17,7 @@ from agent.report.money import cost_table, totals
 from agent.report.reviews import change_words, review_table, review_view
 from agent.report.samples import sample_view
 from agent.report.text import dollars, escape, minutes, number, plural, sentence, share, table
+from pipeline.engine.base import Replan
 from pipeline.params import GenParams
 from prompts.render import render
 
@@ -128,7 +129,17 @@ def _round_summary(record: RoundRecord, run: RunRecord) -> str:
         f"{number(kept)} of {number(wanted)} wanted rows kept, from "
         f"{plural(record.micro_batches, 'micro-batch')} in "
         f"{minutes(spent.engine_seconds)}, for {dollars(spent.total_usd)} "
-        f"({share(spent.total_usd, run.limit_usd)} of the cap)."
+        f"({share(spent.total_usd, run.limit_usd)} of the cap).{_replans(record)}"
+    )
+
+
+def _replans(record: RoundRecord) -> str:
+    found = [Replan(**replan) for replan in record.replans]
+    if not found:
+        return ""
+    sizes = ", then ".join(f"{number(r.before)} to {number(r.after)} rows" for r in found)
+    return (
+        f"\n\nMemory ran out, and the engine's batch went from {sizes}: {sentence(found[-1].cause)}"
     )
 
 

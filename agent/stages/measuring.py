@@ -13,9 +13,9 @@ from agent.config import RunConfig
 from agent.policy import Decision, Limits, RoundFacts, Step, next_step
 from agent.records import RoundRecord, SmokeAudit
 from agent.review import score_predictions
-from agent.session import Session
+from agent.session import Session, Show
 from agent.stages import pilot
-from agent.stages.pilot import Place, Show
+from agent.stages.pilot import Place
 from agent.stages.planning import forecast
 from agent.stages.preflight import certificates
 from agent.thresholds import bounds
@@ -144,6 +144,7 @@ def _record(session: Session, round_: _Judged, decision: Decision) -> RoundRecor
         params=round_.params,
         micro_batches=round_.place.micro_batches,
         tokens=pilot.tokens(session, round_.place),
+        replans=tuple(pilot.replans(session, round_.place)),
         metrics=tuple(m.to_json() for m in round_.found.metrics),
         funnel=round_.found.funnel.to_json(),
         certificates=tuple(asdict(c) for c in by_margin),

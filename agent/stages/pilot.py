@@ -5,21 +5,18 @@ everything here can be asked again after a crash and answers the same.
 """
 
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from agent.policy import Decision, Step
-from agent.session import Session
+from agent.session import Session, Show
+from pipeline.critics import pair_critics
 from pipeline.engine.base import Engine
 from pipeline.generate import MicroBatch, drawn, run_micro_batch
 from pipeline.novelty import NoveltyIndex
 from pipeline.params import GenParams
 from pipeline.types import Sample
 from prompts.library import Example
-
-Show = Callable[[Mapping[str, Any]], None]
-"""Where a stage sends what the display shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +66,11 @@ def tokens(session: Session, place: Place) -> int:
     return sum(b["tokens"] for b in _bought(session, place))
 
 
+def replans(session: Session, place: Place) -> list[dict[str, Any]]:
+    """Every :class:`~pipeline.engine.base.Replan` in the round so far, as JSON."""
+    return [r for b in _bought(session, place) for r in b.get("replans", ())]
+
+
 def _bought(session: Session, place: Place) -> list[dict[str, Any]]:
     return [session.paid(op_id(place.round, number)) for number in range(place.micro_batches)]
 
@@ -94,7 +96,7 @@ def buy(session: Session, place: Place, show: Show) -> Decision:
         pool = [Example("", s.instruction, s.clean or "") for s in before if s.kept]
         began = time.monotonic()
         result = run_micro_batch(
-            engine, batch, params, seen=seen, pool=pool, critics=("label", "lift")
+            engine, batch, params, seen=seen, pool=pool, critics=pair_critics(engine.info)
         )
         rows = [s.to_json() for s in result.samples]
         seconds = time.monotonic() - began
@@ -103,5 +105,5 @@ def buy(session: Session, place: Place, show: Show) -> Decision:
 
     show({"kind": "phase", "text": f"round {place.round}: micro-batch {batch.number + 1}"})
     name = op_id(place.round, batch.number)
-    session.meter.run(name, work, stage="pilot", round=place.round)
+    session.buy(name, work, show, stage="pilot", round=place.round)
     return Decision(Step.CONTINUE, f"micro-batch {batch.number + 1} of round {place.round} bought")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from typing import Literal
 
 from agent.errors import ApprovalError, BudgetError, RunError
 from agent.money.amounts import micro_to_usd, show_usd, time_to_micro, time_within
@@ -17,13 +18,17 @@ from agent.money.approval import Interval, Plan
 from agent.money.metered import Lease
 from agent.policy import Decision, Step
 from agent.records import RoundRecord
-from agent.session import Session, program_version
-from agent.stages.pilot import Place, Show, op_id, samples
+from agent.session import Session, Show, program_version
+from agent.stages.pilot import Place, op_id, samples
 from pipeline.forecast import KeptForecast, forecast_kept
 from pipeline.types import EngineInfo, Sample
 
 SPARE_SECONDS = 120.0
 """Set aside beside what was measured, for whatever a restart takes."""
+SMALLEST = 16
+"""Rows of the smallest micro-batch that is chosen by itself."""
+UNMEASURED = 96
+"""Rows of a micro-batch where the engine does not say what is good."""
 SLOWER = 2.0
 """The maximum cost allows for scale being this many times slower than the pilot."""
 
@@ -86,7 +91,8 @@ def make_plan(session: Session, examples: int) -> Plan:
         seed=session.config.pilot.seed,
         examples=examples,
         max_attempts=attempts,
-        micro_batch=scale.micro_batch,
+        micro_batch=_micro_batch(scale.micro_batch, engine.batch_size, examples=examples),
+        batch_size=engine.batch_size,
         wave=scale.wave,
         shard_rows=scale.shard_rows,
         usd_per_hour=lease.usd_per_hour,
@@ -95,6 +101,13 @@ def make_plan(session: Session, examples: int) -> Plan:
         seconds=seconds,
         rows=Interval(expected=kept.expected, low=kept.low, high=kept.high),
     )
+
+
+def _micro_batch(wish: int | Literal["auto"], batch_size: int | None, *, examples: int) -> int:
+    """Rows of a micro-batch; by itself no more than a quarter of the rows wanted."""
+    if wish != "auto":
+        return wish
+    return max(SMALLEST, min(batch_size or UNMEASURED, examples // 4))
 
 
 def check_unchanged(session: Session, plan: Plan) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 from agent.errors import SentinelError, StorageError
 from agent.policy import Decision, Step
-from agent.session import Session
-from agent.stages.pilot import Show, keep_params
+from agent.session import Session, Show
+from agent.stages.pilot import keep_params
 from pipeline.calibrate import Calibration, calibrate
 from pipeline.controls import certify_detectors
 from pipeline.engine.base import Engine
@@ -44,7 +44,7 @@ def check(session: Session, show: Show) -> tuple[Decision, str]:
         )
     show({"kind": "phase", "text": f"reviewer: {session.reviewer_reason}"})
     show({"kind": "phase", "text": "preflight: model, sentinels, controls"})
-    found = session.meter.run("preflight", lambda e: _examine(session, e), stage="preflight")
+    found = session.buy("preflight", lambda e: _examine(session, e), show, stage="preflight")
     session.note("running", "preflight is done", engine=found["engine"])
     _stop_if_contaminated(found["sentinels"])
     critics = calibration(session)
@@ -72,16 +72,13 @@ def calibration(session: Session) -> Calibration:
 def _examine(session: Session, engine: Engine) -> dict[str, Any]:
     began, parameters = time.monotonic(), session.config.parameters
     sentinels = [*check_prompts(_prompts(parameters), engine.info), check_behaviour(engine)]
-    # Thousands of unused tokens would stand in every record; the digest covers them.
-    facts = asdict(engine.info) | {"special_tokens": ()}
-    result: dict[str, Any] = {
-        "engine": facts,
-        "sentinels": [asdict(s) for s in sentinels],
-    }
+    result: dict[str, Any] = {"sentinels": [asdict(s) for s in sentinels]}
     if all(s.passed for s in sentinels):
         limit = session.config.critic.max_false_accept
         result["calibration"] = calibrate(engine, max_false_accept=limit).to_json()
-    return result | {"seconds": round(time.monotonic() - began, 3)}
+    # Thousands of unused tokens would stand in every record; the digest covers them.
+    facts = asdict(engine.info) | {"special_tokens": ()}
+    return result | {"engine": facts, "seconds": round(time.monotonic() - began, 3)}
 
 
 def _prompts(parameters: GenParams) -> list[str]:

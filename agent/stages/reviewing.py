@@ -11,8 +11,8 @@ from agent.money.journal import Outcome
 from agent.policy import Decision, Step, after_review
 from agent.records import Review, ReviewRecord
 from agent.reviewers.base import ReviewFailed
-from agent.session import Session
-from agent.stages.pilot import Place, Show, keep_params
+from agent.session import Session, Show
+from agent.stages.pilot import Place, keep_params
 from agent.stages.preflight import calibration
 
 

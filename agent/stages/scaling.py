@@ -10,9 +10,8 @@ from agent.committed import op_id
 from agent.errors import ApprovalError, BudgetError
 from agent.money.approval import Plan
 from agent.policy import Decision, Step
-from agent.session import Session
+from agent.session import Session, Show
 from agent.stages.measuring import rules
-from agent.stages.pilot import Show
 from agent.stages.planning import check_unchanged
 from pipeline.engine.base import Engine
 from pipeline.generate import MicroBatch, drawn, run_micro_batch
@@ -38,7 +37,7 @@ def wave(session: Session, approval: str, number: int, show: Show) -> Decision:
     for batch in range(number * plan.wave, (number + 1) * plan.wave):
         try:
             check_unchanged(session, plan)
-            _buy(session, plan, batch)
+            _buy(session, plan, batch, show)
         except ApprovalError as error:
             return Decision(Step.DONE, f"the approval is void: {error}")
         except BudgetError as error:
@@ -48,7 +47,7 @@ def wave(session: Session, approval: str, number: int, show: Show) -> Decision:
     return _decide(session, plan)
 
 
-def _buy(session: Session, plan: Plan, number: int) -> None:
+def _buy(session: Session, plan: Plan, number: int, show: Show) -> None:
     each = drawn(plan.micro_batch, plan.params)
     if number * each >= plan.max_attempts or session.committed.kept >= plan.examples:
         return
@@ -67,7 +66,7 @@ def _buy(session: Session, plan: Plan, number: int) -> None:
         artifact = session.store.put_artifact(s.to_json() for s in result.samples)
         return {"artifact": artifact, "tokens": result.tokens}
 
-    session.meter.run(op_id(number), work, stage="scale")
+    session.buy(op_id(number), work, show, stage="scale")
 
 
 def _decide(session: Session, plan: Plan) -> Decision:

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Final, cast
 
@@ -65,6 +65,8 @@ class PhaseResult:
     """Tokens kept up to the stop, scaled likewise; 0 for scoring."""
     passes: Counter[Pass] | None
     """Forward passes, where they are counted."""
+    products_seconds: float | None = None
+    """Time of the products of these passes alone, where it was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +148,10 @@ def obey(contender: Contender, setup: Setup, order: Round | Answers) -> Report:
     began = time.perf_counter()
     if isinstance(order, Round):
         phases = _turn(contender, workload(setup.rows, number=order.number))
-    else:
-        asked = answering(order.first, order.rows)
-        phases = (_phase(contender, "answers", order.rows, lambda: contender.generate(asked)),)
+        report = _report(contender, phases, time.perf_counter() - began)
+        return replace(report, phases=tuple(_with_products(contender, p) for p in phases))
+    asked = answering(order.first, order.rows)
+    phases = (_phase(contender, "answers", order.rows, lambda: contender.generate(asked)),)
     return _report(contender, phases, time.perf_counter() - began)
 
 
@@ -176,6 +179,14 @@ def _phase(
     tokens = sum(len(each.token_ids) for each in made if isinstance(each, Completion))
     passes = None if before is None else (contender.traits.passes or Counter()) - before
     return PhaseResult(name, rows, seconds * scale, tokens * scale, passes)
+
+
+def _with_products(contender: Contender, phase: PhaseResult) -> PhaseResult:
+    """A phase of this engine with the time of its products alone, measured after it."""
+    alone = getattr(contender, "products_seconds", None)
+    if alone is None or phase.passes is None:
+        return phase
+    return replace(phase, products_seconds=alone(phase.passes))
 
 
 def _report(contender: Contender, phases: tuple[PhaseResult, ...], seconds: float) -> Report:

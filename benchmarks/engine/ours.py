@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from benchmarks.engine import products
 from benchmarks.engine.contenders import Traits
 from benchmarks.engine.floor import Pass
 from benchmarks.engine.setup import Setup
@@ -22,6 +23,7 @@ class Ours:
         self._engine = HFEngine.open(setup.spec)
         loaded = self._engine._open()
         self._engine._loaded = replace(loaded, run=_Counting(loaded.run, passes))
+        self._products = products.of(loaded.run)
 
     def generate(self, requests: Sequence[GenRequest]) -> list[Completion]:
         """One completion for each request, in order."""
@@ -30,6 +32,12 @@ class Ours:
     def score(self, requests: Sequence[ScoreRequest]) -> list[tuple[Score, ...]]:
         """One score for each continuation of each request, in order."""
         return self._engine.score(requests)
+
+    def products_seconds(self, passes: Counter[Pass]) -> float | None:
+        """Time of the products alone of these passes; None where they cannot be told apart."""
+        if self._products is None:
+            return None
+        return sum(n * self._products.seconds(made) for made, n in passes.items())
 
 
 class _Counting:

@@ -70,6 +70,8 @@ class Floor:
     """Measured."""
     share: float
     """floor_seconds / seconds, median of the rounds."""
+    products_seconds: float | None = None
+    """Time of the products alone, made by the same kernels; None where it was not measured."""
 
 
 def figures(entry: Entry, ours: Entry | None) -> Figures:
@@ -121,7 +123,14 @@ def _floor(
         floor_seconds=median(least),
         seconds=median(taken),
         share=median(a / b for a, b in zip(least, taken, strict=True)),
+        products_seconds=_products(rounds),
     )
+
+
+def _products(rounds: Sequence[Sequence[PhaseResult]]) -> float | None:
+    known = [[p.products_seconds for p in phases] for phases in rounds]
+    sums = [sum(s for s in each if s is not None) for each in known if None not in each]
+    return median(sums) if sums else None
 
 
 def _both(ours: Entry | None, entry: Entry) -> list[tuple[Report, Report]]:

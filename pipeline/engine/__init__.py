@@ -3,21 +3,28 @@
 from typing import assert_never
 
 from pipeline.engine.base import Engine, EngineSpec
-from pipeline.engine.threads import wait_politely
+from pipeline.engine.scorer import open_with_scorer
 
 
 def open_engine(spec: EngineSpec) -> Engine:
     """Load the model that ``spec`` names, or connect to its server; the caller closes it.
 
+    A model on this machine is loaded in a process of its own, and the first verb waits for it; what
+    is wrong with it is said then.
+
     Raises:
         EngineError: naming what is missing or cannot be done, and what to do about it.
     """
+    return open_with_scorer(spec, _open)
+
+
+def _open(spec: EngineSpec) -> Engine:
+    """The engine of ``spec`` without a scorer beside it."""
     match spec.kind:
         case "hf":
-            wait_politely()
-            from pipeline.engine.hf import HFEngine
+            from pipeline.engine.process import ProcessEngine
 
-            return HFEngine.open(spec)
+            return ProcessEngine(spec)
         case "server":
             from pipeline.engine.server import ServerEngine
 

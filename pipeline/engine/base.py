@@ -38,6 +38,10 @@ class EngineSpec:
     """Where converted models are kept; None is $SFT_ASSAY_CACHE, else ~/.cache/sft-assay."""
     batch_size: int | None = None
     """Rows in one forward pass of an engine in process; None is what was measured to be good."""
+    concurrency: int = 32
+    """Requests that a server is sent side by side."""
+    scorer: str | None = None
+    """A local model that scores what a server wrote: ``embedded``, a folder or a .gguf file."""
 
 
 class Engine(Protocol):
@@ -78,4 +82,39 @@ class Leased(Protocol):
 
         What runs at its end raises :class:`~pipeline.errors.EngineTimeout`.
         """
+        ...
+
+
+@runtime_checkable
+class Stoppable(Protocol):
+    """An engine whose work can be ended by somebody who does not wait for it."""
+
+    def stop(self) -> None:
+        """End what it does, from any thread or signal handler; that raises EngineLost."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Replan:
+    """A smaller batch, which an engine took because memory ran out."""
+
+    cause: str
+    """What ran out, in the words of whoever noticed."""
+    before: int
+    """Rows in one forward pass until then,"""
+    after: int
+    """and from then on."""
+
+    def describe(self) -> str:
+        """It, in a phrase."""
+        return f"out of memory: batch {self.before} -> {self.after}"
+
+
+@runtime_checkable
+class Replanning(Protocol):
+    """An engine that goes on with a smaller batch when memory runs out."""
+
+    @property
+    def replans(self) -> tuple[Replan, ...]:
+        """Every re-plan since it was opened, in order."""
         ...

@@ -161,7 +161,10 @@ def _may_stop(loaded: Loaded, row: Row) -> bool:
     if not stops:
         return False
     span = 4 * max(map(len, stops)) + 8
-    return first_stop(_text(loaded, row.made[-span:]), stops) is not None
+    text = _text(loaded, row.made[-span:])
+    if text.startswith("\ufffd"):  # the newest tokens may begin within a character of several
+        text = _text(loaded, row.made)
+    return first_stop(text, stops) is not None
 
 
 def _end(loaded: Loaded, row: Row, *, eos: bool) -> Ending | None:

@@ -9,11 +9,11 @@ that a row has the same tokens whatever it is batched with.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from os.path import commonprefix
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine.base import EngineSpec
 from pipeline.engine.cache import EMPTY, Prefix
@@ -26,6 +26,9 @@ from pipeline.engine.sizing import measured
 from pipeline.engine.threads import keep_memory
 from pipeline.errors import EngineError
 from pipeline.types import Completion, EngineInfo, GenRequest, Score, ScoreRequest
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 _PREFIXES: Final = 8
 """Prefixes kept: those of instructions, responses and two rubrics, with room to rotate."""
@@ -42,7 +45,7 @@ class HFEngine:
         self._loaded: Loaded | None = loaded
         self._batch_size = batch_size
         self._prefixes: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
-        self._encode = lru_cache(maxsize=_TEXTS)(lambda text: tuple(loaded.encode(text)))
+        self._encode = _encoder(loaded.tokenizer)
         self._info = EngineInfo(
             kind="hf",
             model=name,
@@ -111,8 +114,10 @@ class HFEngine:
                 common = _common([row.prompt for row in rows])
                 prefix = extend(loaded, self._prefix(shared), common)
                 rows = [replace(row, prompt=row.prompt[len(common) :]) for row in rows]
-                for group in groups(rows, vocabulary=loaded.vocabulary):
-                    for place, column, score in score_group(loaded, prefix, group):
+                for group in groups(rows, batch_size=self._batch_size):
+                    for place, column, score in score_group(
+                        loaded, prefix, group, batch_size=self._batch_size
+                    ):
                         found[place][column] = score
         return [tuple(scores[i] for i in sorted(scores)) for scores in found]
 
@@ -184,6 +189,16 @@ class HFEngine:
             continuations = [self._encode(text) for text in request.continuations]
             by_prefix.setdefault(shared, []).extend(items(place, prompt, continuations))
         return by_prefix.items()
+
+
+def _encoder(tokenizer: "Tokenizer") -> Callable[[str], tuple[int, ...]]:
+    """Token ids of a text, remembered; it holds the tokenizer and not the model."""
+
+    @lru_cache(maxsize=_TEXTS)
+    def encode(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    return encode
 
 
 def _common(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

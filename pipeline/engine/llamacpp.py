@@ -2,14 +2,15 @@
 
 Its ``/completion`` names the stop string, gives token ids, and repeats the parameters that it used,
 so that an ignored knob is seen. It cannot score a prompt; but the log-probability that it reports
-for a token is of the unbiased model, so a continuation is scored by forcing its tokens one by one.
+for a token is of the unbiased model, so a continuation is scored by forcing its tokens: all of them
+by a grammar of one sentence or, where the server knows no grammar of tokens, one by one.
 """
 
 import math
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, Literal
 
-from pipeline.engine.connection import Connection, field
-from pipeline.errors import EngineError
+from pipeline.engine.connection import Connection, Refused, Untrusted, field
 from pipeline.types import Completion, FinishReason, GenRequest, Score, ScoreRequest
 
 SEEDS: Final = 2**32 - 1
@@ -26,8 +27,10 @@ class LlamaCpp:
         """Speak to a llama.cpp server whose slots hold ``context`` tokens each."""
         self._connection = connection
         self._context = context
+        self._prefix: tuple[str, tuple[int, ...]] = ("", ())
+        self._spells = False
 
-    def complete(self, request: GenRequest) -> Completion:
+    async def complete(self, request: GenRequest) -> Completion:
         """Draw one completion, and check that it was drawn as asked."""
         sampling = request.sampling
         asked: dict[str, Any] = {
@@ -43,11 +46,11 @@ class LlamaCpp:
             "samplers": _SAMPLERS,
         }
         prompt = request.prefix + request.suffix
-        answer = self._post({"prompt": prompt, "return_tokens": True, **asked})
+        answer = await self._post({"prompt": prompt, "return_tokens": True, **asked})
         _compare(asked, field(answer, "generation_settings", dict))
         ids, reason = _ids(answer, "tokens"), _ENDS.get(field(answer, "stop_type", str))
         if reason is None or (reason == "length" and len(ids) < sampling.max_new_tokens):
-            raise EngineError(
+            raise Untrusted(
                 f"the server ended after {len(ids)} of {sampling.max_new_tokens} tokens "
                 f"({answer.get('stop_type')!r}); give it a longer context"
             )
@@ -55,45 +58,75 @@ class LlamaCpp:
         kept = ids[:-1] if reason == "eos" else ids
         return Completion(field(answer, "content", str), kept, reason, stop)
 
-    def score(self, request: ScoreRequest) -> tuple[Score, ...]:
-        """Force the tokens of each continuation, one request a token."""
-        prompt = self._tokens(request.prefix, first=True) + self._tokens(request.suffix)
-        return tuple(self._score(prompt, self._tokens(text)) for text in request.continuations)
+    async def scores(self) -> Literal["any", "labels"]:
+        """Any text can be forced; try whether in one request."""
+        try:
+            await self._spelled(await self._begun("The sun"), await self._tokens(" rises early"))
+        except (Refused, Untrusted):  # a lost server is no such
+            return "any"
+        self._spells = True
+        return "any"
 
-    def count(self, text: str) -> int:
+    async def score(self, request: ScoreRequest) -> tuple[Score, ...]:
+        """Force the tokens of each continuation."""
+        prompt = await self._begun(request.prefix) + await self._tokens(request.suffix)
+        return tuple(
+            [await self._score(prompt, await self._tokens(c)) for c in request.continuations]
+        )
+
+    async def count(self, text: str) -> int:
         """Tokens of a text, without special ones."""
-        return len(self._tokens(text))
+        return len(await self._tokens(text))
 
-    def _score(self, prompt: tuple[int, ...], wanted: tuple[int, ...]) -> Score:
+    async def _score(self, prompt: tuple[int, ...], wanted: tuple[int, ...]) -> Score:
+        if self._spells:
+            return Score(await self._spelled(prompt, wanted), len(wanted))
         total = 0.0
         for done, token in enumerate(wanted):
-            total += self._forced([*prompt, *wanted[:done]], token)
+            total += await self._forced([*prompt, *wanted[:done]], token)
         return Score(total, len(wanted))
 
-    def _forced(self, prompt: list[int], token: int) -> float:
-        body = {"n_predict": 1, "temperature": 0.0, "n_probs": 1, "samplers": _SAMPLERS}
-        bias = {"logit_bias": [[token, _FORCE]], "repeat_penalty": 1.0}
-        answer = self._post({"prompt": prompt, **body, **bias})
+    async def _spelled(self, prompt: tuple[int, ...], wanted: tuple[int, ...]) -> float:
+        """Log-probability of tokens that the grammar leaves no choice but to write."""
+        grammar = "root ::= " + " ".join(f"<[{token}]>" for token in wanted)
+        return await self._drawn(prompt, wanted, {"grammar": grammar})
+
+    async def _forced(self, prompt: list[int], token: int) -> float:
+        """Log-probability of a token that a bias makes the likeliest."""
+        return await self._drawn(prompt, (token,), {"logit_bias": [[token, _FORCE]]})
+
+    async def _drawn(
+        self, prompt: Sequence[int], wanted: tuple[int, ...], force: dict[str, Any]
+    ) -> float:
+        body = {"prompt": list(prompt), "n_predict": len(wanted), "n_probs": 1}
+        neutral = {"temperature": 0.0, "repeat_penalty": 1.0, "samplers": _SAMPLERS}
+        answer = await self._post(body | neutral | force)
         drawn = field(answer, "completion_probabilities", list)
-        if len(drawn) != 1 or drawn[0].get("id") != token:
-            raise EngineError(f"the server did not take the token {token}; it cannot score text")
-        logprob = float(field(drawn[0], "logprob", float))
-        if not math.isfinite(logprob) or logprob > 0:
-            raise EngineError(f"the server gave {logprob!r} as a log-probability")
-        return logprob
+        if [token.get("id") for token in drawn] != list(wanted):
+            raise Untrusted(f"the server did not take the tokens {wanted}; it cannot score text")
+        logprobs = [float(field(token, "logprob", float)) for token in drawn]
+        if bad := [p for p in logprobs if not math.isfinite(p) or p > 0]:
+            raise Untrusted(f"the server gave {bad[0]!r} as a log-probability")
+        return sum(logprobs)
 
-    def _tokens(self, text: str, *, first: bool = False) -> tuple[int, ...]:
-        body = {"content": text, "add_special": first}
-        return _ids(self._connection.post(f"{self._connection.root}/tokenize", body), "tokens")
+    async def _begun(self, prefix: str) -> tuple[int, ...]:
+        """Tokens of a prefix after the model's begin token; the last one is remembered."""
+        if self._prefix[0] != prefix or not self._prefix[1]:
+            self._prefix = (prefix, await self._tokens(prefix, first=True))
+        return self._prefix[1]
 
-    def _post(self, body: dict[str, Any]) -> dict[str, Any]:
-        return self._connection.post(f"{self._connection.root}/completion", body)
+    async def _tokens(self, text: str, *, first: bool = False) -> tuple[int, ...]:
+        url, body = f"{self._connection.root}/tokenize", {"content": text, "add_special": first}
+        return _ids(await self._connection.post(url, body), "tokens")
+
+    async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+        return await self._connection.post(f"{self._connection.root}/completion", body)
 
 
 def _ids(answer: dict[str, Any], name: str) -> tuple[int, ...]:
     ids = field(answer, name, list)
     if not all(isinstance(i, int) for i in ids):
-        raise EngineError(f"the server's answer has {name} = {ids!r:.100}; expected numbers")
+        raise Untrusted(f"the server's answer has {name} = {ids!r:.100}; expected numbers")
     return tuple(ids)
 
 
@@ -106,4 +139,4 @@ def _compare(asked: dict[str, Any], used: dict[str, Any]) -> None:
         else:
             same = found == value
         if not same:
-            raise EngineError(f"the server used {name} = {found!r:.100} where {value!r} was asked")
+            raise Untrusted(f"the server used {name} = {found!r:.100} where {value!r} was asked")

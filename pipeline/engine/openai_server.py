@@ -1,43 +1,59 @@
 """Completions servers in the words that vLLM, SGLang and others share: ``/v1/completions``.
 
 A server of this kind may leave things out. What cannot be known from its answer is refused, not
-guessed: which stop string fired, or what a text's log-probability is.
+guessed: which stop string fired, how a text ended, or what its log-probability is.
 """
 
-import math
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, Literal, NamedTuple
 
-from pipeline.engine.connection import Connection, Refused, field
-from pipeline.errors import EngineError
+from pipeline.engine.answers import (
+    Token,
+    echo_tokens,
+    likely_tokens,
+    only_choice,
+    prompt_tokens,
+    tail,
+    tells,
+    total,
+    used,
+)
+from pipeline.engine.connection import Connection, Refused, Untrusted, field
 from pipeline.types import Completion, GenRequest, Sampling, Score, ScoreRequest
 
 UNKNOWN_ID: Final = -1
 """Stands for each token of a completion whose ids the server does not tell."""
 _SEEDS: Final = 2**32 - 1
 _TOP: Final = 20
+_WINDOW: Final = 2**17
+"""Tokens that a penalty looks back on, for servers that would look back on fewer."""
 _GREEDY: Final = {"max_tokens": 1, "temperature": 0.0}
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One token of an echoed prompt, or a likely next one."""
+class _Form(NamedTuple):
+    """One way of asking for the log-probabilities of a prompt's tokens."""
 
-    text: str
-    """Its text."""
-    logprob: float | None
-    """Its log-probability; the first token of a prompt has none."""
+    knobs: dict[str, Any]
+    read: Callable[[dict[str, Any]], list[Token]]
+
+
+_FORMS: Final = (
+    _Form({"echo": True, "logprobs": 1}, echo_tokens),
+    _Form({"prompt_logprobs": 0}, prompt_tokens),
+)
 
 
 class OpenAIServer:
     """The endpoint that all servers have."""
 
-    def __init__(self, connection: Connection) -> None:
-        """Speak to the server behind ``connection``."""
+    def __init__(self, connection: Connection, *, names: frozenset[str] = frozenset()) -> None:
+        """Speak to the server behind ``connection``, whose model answers to ``names`` as well."""
         self._connection = connection
+        self._names = names | {connection.model}
+        self._form: _Form | None = None
+        self._special: int | None = None
 
-    def complete(self, request: GenRequest) -> Completion:
+    async def complete(self, request: GenRequest) -> Completion:
         """Draw one completion."""
         sampling = request.sampling
         body = _knobs(sampling) | {
@@ -45,89 +61,91 @@ class OpenAIServer:
             "seed": request.seed % _SEEDS,
             "return_token_ids": True,
         }
-        answer = self._ask(body)
-        choice = _choice(answer)
-        text, made = field(choice, "text", str), _used(answer, "completion_tokens")
-        for stop in sampling.stop:
-            if stop in text:
-                raise EngineError(f"the server ignores stop strings: {stop!r} is in its answer")
+        answer = await self._ask(body)
+        choice = only_choice(answer)
+        text, made = field(choice, "text", str), used(answer, "completion_tokens")
+        _check(text, made, sampling)
         ids = choice.get("token_ids")
         ids = tuple(ids) if isinstance(ids, list) else (UNKNOWN_ID,) * made
         match choice.get("finish_reason"):
             case "length" if made >= sampling.max_new_tokens:
+                if not text and made > 1:
+                    raise Untrusted(f"the server made {made} tokens and no text of them")
                 return Completion(text, ids, "length")
             case "stop":
                 stopped = _stopped(choice, sampling)
                 kept = ids if stopped else ids[:-1]
                 return Completion(text, kept, "stop" if stopped else "eos", stopped)
             case reason:
-                raise EngineError(
-                    f"the server ended after {made} of {sampling.max_new_tokens} tokens "
-                    f"({reason!r}); give it a longer context"
+                raise Untrusted(
+                    f"the server ended after {made} of {sampling.max_new_tokens} tokens with "
+                    f"finish_reason {reason!r}; expected 'stop', or 'length' at the last of them: "
+                    f"give it a longer context"
                 )
 
-    def score(self, request: ScoreRequest) -> tuple[Score, ...]:
-        """Log-probabilities from an echoed prompt, else from the likeliest next tokens."""
-        prompt = request.prefix + request.suffix
-        if self._echoes:
-            return tuple(self._echoed(prompt, text) for text in request.continuations)
-        return self._labels(prompt, request.continuations)
-
-    def count(self, text: str) -> int:
-        """Tokens of a text, without special ones."""
-        return max(0, self._length(text) - self._first) if text else 0
-
-    @cached_property
-    def _first(self) -> int:
-        """Special tokens that the server puts first: a letter is one token everywhere."""
-        return self._length("a") - 1
-
-    @cached_property
-    def _echoes(self) -> bool:
-        """Whether the server gives the log-probabilities of a prompt's tokens, tried once."""
+    async def scores(self) -> Literal["any", "labels"]:
+        """Try in which form, if any, the server gives the log-probabilities of a prompt."""
         text = "The sun rises in the east."
-        try:
-            answer = self._ask({"prompt": text, "echo": True, "logprobs": 1} | _GREEDY)
-        except Refused:
-            return False
-        try:
-            tokens = _echo(answer)
-        except EngineError:  # an answer of another form; a server that is gone is no such thing
-            return False
-        scored = [t.logprob for t in tokens[1:]]
-        return len(scored) > 3 and None not in scored and text in "".join(t.text for t in tokens)
+        for form in _FORMS:
+            try:
+                found = tells(await self._scored(text, form), text)
+            except (Refused, Untrusted):  # an answer of another form; a lost server is no such
+                found = False
+            if found:
+                self._form = form
+                return "any"
+        return "labels"
 
-    def _echoed(self, prompt: str, continuation: str) -> Score:
-        text = prompt + continuation
-        answer = self._ask({"prompt": text, "echo": True, "logprobs": 1} | _GREEDY)
-        tokens = _echo(answer)
-        count = _tail(tokens, continuation)
+    async def score(self, request: ScoreRequest) -> tuple[Score, ...]:
+        """Log-probabilities from the prompt's own, else from the likeliest next tokens."""
+        prompt, form = request.prefix + request.suffix, self._form
+        if form is None:
+            return await self._labels(prompt, request.continuations)
+        return tuple([await self._text(prompt, text, form) for text in request.continuations])
+
+    async def count(self, text: str) -> int:
+        """Tokens of a text, without special ones."""
+        if not text:
+            return 0
+        if self._special is None:  # a letter is one token everywhere
+            self._special = await self._length("a") - 1
+        return max(0, await self._length(text) - self._special)
+
+    async def _text(self, prompt: str, continuation: str, form: _Form) -> Score:
+        tokens = await self._scored(prompt + continuation, form)
+        count = tail(tokens, continuation)
         if count is None:  # a character of several tokens has no text of its own
-            count = len(tokens) - self._length(prompt)
-        logprobs = [t.logprob for t in tokens[len(tokens) - count :]]
-        found = [p for p in logprobs if p is not None and math.isfinite(p)]
-        if not found or len(found) < len(logprobs):
-            raise EngineError(f"the server did not score {continuation!r:.100} in full: {logprobs}")
-        return Score(sum(found), len(found))
+            count = max(0, len(tokens) - await self._length(prompt))
+        return total(tokens[len(tokens) - count :], continuation)
 
-    def _labels(self, prompt: str, labels: tuple[str, ...]) -> tuple[Score, ...]:
-        answer = self._ask({"prompt": prompt, "logprobs": _TOP} | _GREEDY)
-        likely = {token.text: token.logprob for token in _likely(_choice(answer))}
-        found = [likely.get(label) for label in labels]
-        if missing := [label for label, p in zip(labels, found, strict=True) if p is None]:
-            raise EngineError(
-                f"the server at {self._connection.base_url} does not echo log-probabilities of a "
-                f"prompt, and {missing[0]!r:.100} is not among its {len(likely)} likeliest next "
-                f"tokens, so it cannot be scored; use vLLM, SGLang, llama.cpp, or engine.kind: hf"
+    async def _scored(self, text: str, form: _Form) -> list[Token]:
+        return form.read(await self._ask({"prompt": text} | form.knobs | _GREEDY))
+
+    async def _labels(self, prompt: str, labels: tuple[str, ...]) -> tuple[Score, ...]:
+        answer = await self._ask({"prompt": prompt, "logprobs": _TOP} | _GREEDY)
+        likely = {token.text: token for token in reversed(likely_tokens(answer))}
+        if missing := [label for label in labels if label not in likely]:
+            raise Untrusted(
+                f"the server at {self._connection.base_url} does not give the log-probabilities of "
+                f"a prompt, and {missing[0]!r:.100} is not among its {len(likely)} likeliest next "
+                f"tokens, so it cannot be scored; set engine.scorer, or use vLLM, SGLang or "
+                f"llama.cpp"
             )
-        return tuple(Score(p, 1) for p in found if p is not None)
+        return tuple(total([likely[label]], label) for label in labels)
 
-    def _length(self, prompt: str) -> int:
-        return _used(self._ask({"prompt": prompt} | _GREEDY), "prompt_tokens")
+    async def _length(self, prompt: str) -> int:
+        return used(await self._ask({"prompt": prompt} | _GREEDY), "prompt_tokens")
 
-    def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
         named = {"model": self._connection.model} | body
-        return self._connection.post("/completions", named)
+        answer = await self._connection.post("/completions", named)
+        served = answer.get("model")
+        if isinstance(served, str) and served not in self._names:
+            raise Untrusted(
+                f"the server at {self._connection.base_url} answered with the model {served!r:.100}"
+                f" where {self._connection.model!r} was asked; set engine.model to what it serves"
+            )
+        return answer
 
 
 def _knobs(s: Sampling) -> dict[str, Any]:
@@ -140,20 +158,25 @@ def _knobs(s: Sampling) -> dict[str, Any]:
         "min_p": s.min_p,
         "repetition_penalty": s.repetition_penalty,
         "repeat_penalty": s.repetition_penalty,
+        "repeat_last_n": _WINDOW,
         "stop": list(s.stop),
     }
 
 
-def _choice(answer: dict[str, Any]) -> dict[str, Any]:
-    choices = field(answer, "choices", list)
-    if len(choices) != 1 or not isinstance(choices[0], dict):
-        raise EngineError(f"the server gave {len(choices)} choices where one was asked for")
-    choice: dict[str, Any] = choices[0]
-    return choice
-
-
-def _used(answer: dict[str, Any], name: str) -> int:
-    return field(field(answer, "usage", dict), name, int)
+def _check(text: str, made: int, sampling: Sampling) -> None:
+    """Refuse a text that shows that it was not made as asked."""
+    if made > sampling.max_new_tokens:
+        raise Untrusted(
+            f"the server ignores max_tokens: it made {made} where {sampling.max_new_tokens} were "
+            f"asked for"
+        )
+    for stop in sampling.stop:
+        if stop in text:
+            raise Untrusted(f"the server ignores stop strings: {stop!r} is in its answer")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise Untrusted(f"the server's text {text!r:.100} is not Unicode") from error
 
 
 def _stopped(choice: dict[str, Any], sampling: Sampling) -> str | None:
@@ -165,41 +188,8 @@ def _stopped(choice: dict[str, Any], sampling: Sampling) -> str | None:
         if name in choice:
             return choice[name] if choice[name] in sampling.stop else None
     if sampling.stop:
-        raise EngineError(
+        raise Untrusted(
             "the server does not say whether a stop string or the end of the text came; use vLLM, "
             "SGLang, llama.cpp, or engine.kind: hf"
         )
     return None
-
-
-def _echo(answer: dict[str, Any]) -> list[Token]:
-    """Tokens of the prompt, without those generated after it."""
-    found = field(_choice(answer), "logprobs", dict)
-    texts, logprobs = field(found, "tokens", list), field(found, "token_logprobs", list)
-    count = len(texts) - _used(answer, "completion_tokens")
-    pairs = list(zip(texts, logprobs, strict=False))[: max(0, count)]
-    return [Token(str(t), float(p) if isinstance(p, int | float) else None) for t, p in pairs]
-
-
-def _tail(tokens: list[Token], text: str) -> int | None:
-    """How many tokens at the end make up ``text``; None if no whole number does."""
-    rest = text
-    for count, token in enumerate(reversed(tokens), 1):
-        if not token.text or not rest.endswith(token.text):
-            return None
-        rest = rest.removesuffix(token.text)
-        if not rest:
-            return count
-    return None
-
-
-def _likely(choice: dict[str, Any]) -> list[Token]:
-    """The likeliest first tokens, in either of the two forms that servers write them in."""
-    found = field(choice, "logprobs", dict)
-    if isinstance(found.get("content"), list) and found["content"]:
-        listed = field(found["content"][0], "top_logprobs", list)
-        return [Token(field(t, "token", str), float(field(t, "logprob", float))) for t in listed]
-    tops = field(found, "top_logprobs", list)
-    if not tops or not isinstance(tops[0], dict):
-        raise EngineError("the server gave no likely next tokens; it cannot score labels")
-    return [Token(text, float(p)) for text, p in tops[0].items()]

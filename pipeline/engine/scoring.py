@@ -17,10 +17,10 @@ from pipeline.types import Score
 if TYPE_CHECKING:
     from torch import Tensor
 
-LOGIT_BYTES: Final = 256 << 20
-"""Memory that the logits of one forward pass may take."""
-ROW_TOKENS: Final = 2048
-"""Tokens in one forward pass."""
+TOKENS: Final = 2048
+"""Tokens in one forward pass, at most."""
+_TOKENS_A_ROW: Final = 32
+"""Tokens in one forward pass for each row of a batch, so that a smaller batch takes less memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +59,18 @@ def items(
             yield Item(place, (i,), prompt, (ids,))
 
 
-def groups(rows: Sequence[Item], *, vocabulary: int) -> Iterator[list[Item]]:
-    """Rows of similar length, in groups that fit into memory."""
+def groups(rows: Sequence[Item], *, batch_size: int) -> Iterator[list[Item]]:
+    """Rows of similar length, in groups that fit into memory.
+
+    A group has as many rows of logits as a batch has while it is decoded, but at least one row.
+    """
+    most = min(TOKENS, _TOKENS_A_ROW * batch_size)
     group: list[Item] = []
     for row in sorted(rows, key=lambda item: (item.kept, len(item.inputs))):
         longest = max([row, *group], key=lambda item: len(item.inputs))
         tokens = (len(group) + 1) * len(longest.inputs)
-        logits = (len(group) + 1) * row.kept * vocabulary * 4
-        if group and (tokens > ROW_TOKENS or logits > LOGIT_BYTES):
+        logits = (len(group) + 1) * row.kept
+        if group and (tokens > most or logits > batch_size):
             yield group
             group = []
         group.append(row)
@@ -75,26 +79,58 @@ def groups(rows: Sequence[Item], *, vocabulary: int) -> Iterator[list[Item]]:
 
 
 def score_group(
-    loaded: Loaded, prefix: Prefix, group: Sequence[Item]
+    loaded: Loaded, prefix: Prefix, group: Sequence[Item], *, batch_size: int
 ) -> list[tuple[int, int, Score]]:
-    """Place, column and score of every continuation of a group."""
+    """Place, column and score of every continuation of a group.
+
+    A group of one row may be longer than what is computed at once; it is read in parts.
+    """
     import torch
 
     width = max(len(item.inputs) for item in group)
+    first = width - max(item.kept for item in group)
     filled = [[0] * (width - len(item.inputs)) + list(item.inputs) for item in group]
     pads = torch.tensor([width - len(item.inputs) for item in group], device=loaded.device)
     cache = RowCache(prefix, pads, capacity=width)
     ids = torch.tensor(filled, device=loaded.device)
-    logits = loaded.forward(ids, cache, keep=max(item.kept for item in group))
+    found: list[list[list[float]]] = [[] for _ in group]
+    for begin, end in _parts(first, width, rows=len(group), batch_size=batch_size):
+        keep = max(0, end - max(begin, first))
+        logits = loaded.forward(ids[:, begin:end], cache, keep=keep)
+        for item, row, scores in zip(group, logits, found, strict=True):
+            done = max(0, end - keep - (width - item.kept))
+            here = max(0, min(keep, end - (width - item.kept)))
+            if here:
+                scores += _scores(item, row[keep - here :], done)
     return [
-        (item.place, column, score)
-        for item, row in zip(group, logits, strict=True)
-        for column, score in zip(item.columns, _scores(item, row[-item.kept :]), strict=True)
+        (item.place, column, Score(math.fsum(s[i] for s in scores), item.kept))
+        for item, scores in zip(group, found, strict=True)
+        for i, column in enumerate(item.columns)
     ]
 
 
-def _scores(item: Item, logits: "Tensor") -> list[Score]:
-    """Scores of a row's targets from its logits, shape (kept, vocabulary)."""
+def _parts(first: int, width: int, *, rows: int, batch_size: int) -> Iterator[tuple[int, int]]:
+    """Where forward passes begin and end, with logits from ``first`` on: mostly one for all."""
+    step = max(1, TOKENS // rows)
+    if width <= step and (width - first) * rows <= batch_size:
+        yield 0, width
+        return
+    wanted = max(1, min(step, batch_size // rows))
+    begin = 0
+    while begin < width:
+        end = min(begin + step, first) if begin < first else min(begin + wanted, width)
+        yield begin, end
+        begin = end
+
+
+def _scores(item: Item, logits: "Tensor", done: int) -> list[list[float]]:
+    """Log-probabilities of targets, a list for each place, an entry for each continuation.
+
+    Args:
+        item: The row.
+        logits: Of some of its last places, shape (places, vocabulary).
+        done: Target of the first of these places.
+    """
     import torch
 
     # Rows of the vocabulary one by one stay in a core's cache; all at once do not.
@@ -104,10 +140,6 @@ def _scores(item: Item, logits: "Tensor") -> list[Score]:
             f"row {item.place}: logits are not numbers; the weights are damaged or overflow in "
             f"this dtype: try engine.dtype float32 or bfloat16"
         )
-    if item.kept == 1:
-        target = torch.tensor([ids[0] for ids in item.targets], device=logits.device)
-        found = (logits[0, target].float() - totals[0]).tolist()
-        return [Score(value, 1) for value in found]
-    target = torch.tensor(item.targets[0], device=logits.device)
-    each = (logits.gather(1, target[:, None])[:, 0].float() - totals).tolist()
-    return [Score(math.fsum(each), item.kept)]
+    targets = [ids[done : done + len(logits)] for ids in item.targets]
+    place = torch.tensor(targets, device=logits.device).T
+    return (logits.gather(1, place).float() - totals[:, None]).tolist()  # type: ignore[no-any-return]

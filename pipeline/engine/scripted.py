@@ -55,6 +55,7 @@ class ScriptedEngine:
         """
         self._rows_left = fail_after
         self._delay_seconds = delay_seconds
+        self._closed = False
 
     @property
     def info(self) -> EngineInfo:
@@ -63,12 +64,14 @@ class ScriptedEngine:
 
     def generate(self, requests: Sequence[GenRequest]) -> list[Completion]:
         """One completion for each request, in order."""
+        self._check_open()
         check_requests(requests, count=_count, context=INFO.context)
         self._work(len(requests))
         return [_complete(request) for request in requests]
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[tuple[Score, ...]]:
         """Log-probabilities that prefer sense to nonsense, and pairs that share words."""
+        self._check_open()
         check_scores(requests, count=_count, context=INFO.context)
         self._work(len(requests))
         return [tuple(_score(r.suffix, c) for c in r.continuations) for r in requests]
@@ -78,7 +81,12 @@ class ScriptedEngine:
         return [_count(text) for text in texts]
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing is held, but nothing is generated or scored afterwards."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError("the engine is closed; open it again")
 
     def _work(self, rows: int) -> None:
         if self._delay_seconds:
@@ -102,7 +110,8 @@ def _chance(request: GenRequest) -> random.Random:
     """A row's own randomness; cap and stop strings do not move it, as in a real engine."""
     s = request.sampling
     knobs = (s.temperature, s.top_p, s.top_k, s.min_p, s.repetition_penalty)
-    text = f"{request.seed}|{knobs}|{zlib.crc32(request.prefix.encode())}|{request.suffix}"
+    seed = request.seed if s.temperature else 0
+    text = f"{seed}|{knobs}|{zlib.crc32(request.prefix.encode())}|{request.suffix}"
     return random.Random(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 

@@ -5,10 +5,15 @@ where that string begins. At the same k a stop string comes before the end token
 before the cap. Decoding and sampling are left to the engines: here a text is a function of k.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from pipeline.types import FinishReason
+
+_BROKEN: Final = "\ufffd"
+"""What a decoder shows for bytes that are not a character, or not yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +57,36 @@ def settle(
             have gone on with is not known.
     """
     kept = min(tokens, cap)
-    text = text_of(kept)
-    if (hit := first_stop(text, stops)) is not None:
-        k = _first_count(text_of, kept, stops)
-        text = text_of(k)
-        hit = first_stop(text, stops) or hit
+    k = _first_count(text_of, kept, stops)
+    if k is not None and (hit := first_stop(text := text_of(k), stops)) is not None:
         return Ending(k, text[: hit[0]], "stop", hit[1])
     if eos and tokens < cap:
-        return Ending(kept, text, "eos")
+        return Ending(kept, text_of(kept), "eos")
     if tokens < cap:
         raise ValueError(f"a stream of {tokens} tokens without an end does not reach cap {cap}")
-    return Ending(kept, text, "length")
+    return Ending(kept, text_of(kept), "length")
 
 
-def _first_count(text_of: Callable[[int], str], tokens: int, stops: Sequence[str]) -> int:
-    """Smallest k whose text holds a stop string, given that ``tokens`` does."""
-    low, high = 1, tokens
-    while low < high:
-        middle = (low + high) // 2
-        if first_stop(text_of(middle), stops) is None:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+def _first_count(text_of: Callable[[int], str], tokens: int, stops: Sequence[str]) -> int | None:
+    """Smallest k whose text holds a stop string; None where no k does.
+
+    A longer text begins with every shorter one, but for characters that are not complete: where
+    tokens are bytes, a decoder may show a whole run of them as U+FFFD until the run is text again.
+    """
+
+    def holds(k: int) -> bool:
+        return first_stop(text_of(k), stops) is not None
+
+    if not stops:
+        return None
+    if any(_BROKEN in text for text in (text_of(tokens), *stops)):
+        return next(filter(holds, range(1, tokens + 1)), None)
+    if not holds(tokens):
+        return None
+    first = bisect_left(range(1, tokens), True, key=holds) + 1
+    for k in range(first - 1, 0, -1):
+        if holds(k):
+            first = k
+        elif not text_of(k).endswith(_BROKEN):
+            break
+    return first
