@@ -133,8 +133,10 @@ def _scores(item: Item, logits: "Tensor", done: int) -> list[list[float]]:
     """
     import torch
 
-    # Rows of the vocabulary one by one stay in a core's cache; all at once do not.
-    totals = torch.stack([row.float().logsumexp(0) for row in logits])
+    # A row of the vocabulary for each thread stays in its core's cache; all at once do not.
+    together = torch.get_num_threads() if logits.device.type == "cpu" else len(logits)
+    parts = torch.split(logits, together)
+    totals = torch.cat([part.float().logsumexp(1) for part in parts])
     if not bool(totals.isfinite().all()):
         raise EngineError(
             f"row {item.place}: logits are not numbers; the weights are damaged or overflow in "
