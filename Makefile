@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 BUDGET ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types test-peer bench-engine example clean
+.PHONY: help run test check lint types test-peer test-gpu bench-engine example clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test-peer: $(VENV)/.dev  ## tests against a real llama.cpp server (installs xlla
 bench-engine: $(VENV)/.dev  ## the engine against its peers, same model and prompts (ARGS=--linear for more)
 	$(PIP) install -c constraints.txt -e '.[peer]' || echo "no llama.cpp server; going on without"
 	$(BIN)/python -m benchmarks.engine $(ARGS)
+
+test-gpu: $(VENV)/.dev  ## tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
 
 example: $(VENV)/.demo  ## make reports/example/ again: a run of the embedded model and 200 rows
 	rm -rf reports/example

@@ -65,6 +65,8 @@ class EngineSection(_Section):
     """transformers' device map, such as ``auto``, for a model larger than one device."""
     threads: int | None = Field(None, ge=1, le=1024)
     """CPU threads; None lets torch choose."""
+    batch_size: int | None = Field(None, ge=1, le=4096)
+    """Rows in one forward pass; None is what was measured to be good for the model and device."""
     base_url: str | None = None
     """The completions server's address, such as http://127.0.0.1:8000/v1."""
     api_key_env: str = "ENGINE_API_KEY"

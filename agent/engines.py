@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from agent.config import EngineSection, RunConfig
 from agent.errors import ConfigError
 from pipeline.engine.base import EngineSpec
+from pipeline.engine.local.threads import wait_politely
 from pipeline.engine.scorer import scorer_spec
-from pipeline.engine.threads import wait_politely
 
 
 def engine_spec(section: EngineSection, environ: Mapping[str, str]) -> EngineSpec:
@@ -24,6 +24,7 @@ def engine_spec(section: EngineSection, environ: Mapping[str, str]) -> EngineSpe
         quantization=section.quantization,
         device_map=section.device_map,
         threads=section.threads,
+        batch_size=section.batch_size,
         base_url=section.base_url,
         api_key=environ.get(section.api_key_env) or None,
         concurrency=section.concurrency,
@@ -77,7 +78,7 @@ def find_model(config: RunConfig) -> str:
 
 
 def _local(spec: EngineSpec) -> str:
-    from pipeline.engine.models import resolve
+    from pipeline.engine.local.models import resolve
 
     files = resolve(spec)
     return f"{files.name} found" + ("" if files.ready else "; converted at the first run")

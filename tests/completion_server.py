@@ -9,8 +9,8 @@ from socketserver import TCPServer
 from typing import Any
 
 from pipeline.engine.base import EngineSpec
-from pipeline.engine.probes import Abilities
-from pipeline.engine.server import ServerEngine
+from pipeline.engine.served.probes import Abilities
+from pipeline.engine.served.server import ServerEngine
 from pipeline.types import GenRequest, Sampling
 
 Answer = Callable[[str, dict[str, Any]], Any]

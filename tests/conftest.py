@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.engine.threads import wait_politely
+from pipeline.engine.local.threads import wait_politely
 
 wait_politely()  # before any test imports torch
 

@@ -1,4 +1,4 @@
-"""The contract of engines, kept by the one in process, the scripted one and a real server."""
+"""The contract of engines, kept by each: in process, in a process of its own, scripted, served."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,10 +7,11 @@ from typing import ClassVar
 import pytest
 
 from pipeline.engine.base import Engine, EngineSpec
-from pipeline.engine.hf import HFEngine
-from pipeline.engine.models import embedded_gguf
+from pipeline.engine.local.hf import HFEngine
+from pipeline.engine.local.models import embedded_gguf
+from pipeline.engine.process.engine import ProcessEngine
 from pipeline.engine.scripted import ScriptedEngine
-from pipeline.engine.server import ServerEngine
+from pipeline.engine.served.server import ServerEngine
 from tests import tiny_models
 from tests.engine_contract import EngineContract
 
@@ -37,6 +38,33 @@ class TestHF(EngineContract):
     @classmethod
     def open(cls) -> Engine:
         spec = EngineSpec(model=str(cls.folder), device="cpu", dtype="float32")
+        return HFEngine.open(spec, batch_size=4)
+
+
+class TestProcess(EngineContract):
+    """The same in a process of its own."""
+
+    folder: ClassVar[Path]
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def _folder(cls, tmp_path_factory: pytest.TempPathFactory) -> None:
+        cls.folder = tiny_models.save(tiny_models.llama(), tmp_path_factory.mktemp("llama"))
+
+    @classmethod
+    def open(cls) -> Engine:
+        folder = str(cls.folder)
+        spec = EngineSpec(model=folder, device="cpu", dtype="float32", threads=1, batch_size=4)
+        return ProcessEngine(spec)
+
+
+@pytest.mark.gpu
+class TestCuda(TestHF):
+    """On a GPU; ``make test-gpu`` runs it."""
+
+    @classmethod
+    def open(cls) -> Engine:
+        spec = EngineSpec(model=str(cls.folder), device="cuda:0", dtype="float32")
         return HFEngine.open(spec, batch_size=4)
 
 

@@ -1,4 +1,4 @@
-"""pipeline/engine/sampling.py: a thousand random rows by transformers' rules, and what is drawn."""
+"""local/sampling.py: a thousand random rows by transformers' rules, and what is drawn."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import special, stats
 
-from pipeline.engine.sampling import Sampler
+from pipeline.engine.local.sampling import Sampler
 from pipeline.types import Sampling
 
 GEMMA = 262_144

@@ -1,4 +1,4 @@
-"""pipeline/engine/hf.py: transformers' own tokens and scores, whatever a row is batched with."""
+"""local/hf.py: transformers' own tokens and scores, whatever a row is batched with."""
 
 import gc
 import weakref
@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from pipeline.engine.base import EngineSpec
-from pipeline.engine.hf import HFEngine
-from pipeline.engine.sampling import Sampler
+from pipeline.engine.local.hf import HFEngine
+from pipeline.engine.local.sampling import Sampler
 from pipeline.errors import EngineError
 from pipeline.types import GenRequest, Sampling, ScoreRequest
 from tests import tiny_models
@@ -180,7 +180,7 @@ def test_a_prompt_may_stand_wholly_in_the_prefix(engine: HFEngine) -> None:
 def test_a_row_longer_than_the_context_is_refused_before_anything_is_computed(
     engine: HFEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.engine.hf.decode", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr("pipeline.engine.local.hf.decode", lambda *_: pytest.fail("computed"))
     long = GenRequest("", "x" * 250, GREEDY, 1)
     with pytest.raises(EngineError, match=r"row 1: a prompt of 250 tokens and 24 more.*255"):
         engine.generate([GenRequest("", "x", GREEDY, 1), long])
@@ -241,7 +241,7 @@ def test_scores_keep_to_the_batch_size(engine: HFEngine, monkeypatch: pytest.Mon
 def test_a_long_text_is_scored_in_parts(engine: HFEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = [ScoreRequest("p", "x" * 120, ("a long continuation " * 3, "short"))]
     ((whole, short),) = engine.score(asked)
-    monkeypatch.setattr("pipeline.engine.scoring.TOKENS", 50)
+    monkeypatch.setattr("pipeline.engine.local.scoring.TOKENS", 50)
     seen = counted(engine, monkeypatch)
     ((parts, again),) = engine.score(asked)
     assert max(tokens for _, tokens in seen) <= 50 and len(seen) > 15

@@ -1,4 +1,4 @@
-"""pipeline/engine/llamacpp.py, against a loopback server that plays its part and a real one."""
+"""served/llamacpp.py, against a loopback server that plays its part and a real one."""
 
 import re
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from completion_server import engine, request
 
 from pipeline.engine import open_engine
 from pipeline.engine.base import EngineSpec
-from pipeline.engine.models import embedded_gguf
-from pipeline.engine.openai_server import OpenAIServer
-from pipeline.engine.probes import Abilities
-from pipeline.engine.server import ServerEngine
+from pipeline.engine.local.models import embedded_gguf
+from pipeline.engine.served.openai_server import OpenAIServer
+from pipeline.engine.served.probes import Abilities
+from pipeline.engine.served.server import ServerEngine
 from pipeline.errors import EngineError
 from pipeline.sentinels import check_behaviour
 from pipeline.types import GenRequest, Sampling, Score, ScoreRequest
@@ -160,7 +160,7 @@ def test_a_real_server_in_the_common_words_names_no_stop_string_and_echoes_nothi
     url, monkeypatch
 ):
     monkeypatch.setattr(
-        "pipeline.engine.server._dialect", lambda connection, found: OpenAIServer(connection)
+        "pipeline.engine.served.server._dialect", lambda connection, found: OpenAIServer(connection)
     )
     opened = ServerEngine.open(EngineSpec(kind="server", model="gemma", base_url=url))
     found = {name for name, seen in asdict(opened.abilities).items() if seen}

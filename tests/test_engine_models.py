@@ -1,4 +1,4 @@
-"""pipeline/engine/models.py: found in a moment, converted once, checked at every load."""
+"""pipeline/engine/local/models.py: found in a moment, converted once, checked at every load."""
 
 import hashlib
 import json
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.engine import models
 from pipeline.engine.base import EngineSpec
-from pipeline.engine.models import intact, prepare, resolve, sha256
+from pipeline.engine.local import models
+from pipeline.engine.local.models import intact, prepare, resolve, sha256
 from pipeline.errors import EngineError
 from tests import tiny_models
 
@@ -85,7 +85,7 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
 
 def test_the_embedded_model_is_found_without_torch() -> None:
     code = (
-        "import sys; from pipeline.engine.models import resolve, EngineSpec;"
+        "import sys; from pipeline.engine.local.models import resolve, EngineSpec;"
         "print(resolve(EngineSpec()).kind, 'torch' in sys.modules)"
     )
     import subprocess

@@ -1,4 +1,4 @@
-"""pipeline/engine/hf.py against transformers and against itself: the same tokens in every way.
+"""local/hf.py against transformers and against itself: the same tokens in every way.
 
 Greedy tokens are those of ``generate``, however long the prompts; drawn tokens are the same in
 another process, in another order and in other batches.
@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from pipeline.engine.base import EngineSpec
-from pipeline.engine.cache import RowCache
-from pipeline.engine.hf import HFEngine
-from pipeline.engine.models import prepare
+from pipeline.engine.local.cache import RowCache
+from pipeline.engine.local.hf import HFEngine
+from pipeline.engine.local.models import prepare
 from pipeline.types import Completion, GenRequest, Sampling
 from prompts.library import fewshot_set
 from tests import tiny_models
@@ -176,10 +176,10 @@ def test_500_requests_are_cut_into_batches(folder: Path, monkeypatch: pytest.Mon
 
 WRITE = """
 import json, sys
-from pipeline.engine.threads import wait_politely
+from pipeline.engine.local.threads import wait_politely
 wait_politely()
 from pipeline.engine.base import EngineSpec
-from pipeline.engine.hf import HFEngine
+from pipeline.engine.local.hf import HFEngine
 from tests.test_engine_parity import drawn_rows
 engine = HFEngine.open(EngineSpec(model=sys.argv[1], device="cpu"))
 rows = engine.generate(drawn_rows(int(sys.argv[2]), int(sys.argv[3])))

@@ -1,4 +1,4 @@
-"""pipeline/engine/probes.py, against a toy model that really honours each knob, or ignores it."""
+"""served/probes.py, against a toy model that really honours each knob, or ignores it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +9,9 @@ from completion_server import engine
 from toy_server import KNOBS, complete, toy_server
 
 from pipeline.engine.base import EngineSpec
-from pipeline.engine.connection import Refused
-from pipeline.engine.probes import PROMPTS, Abilities, probe
-from pipeline.engine.server import ServerEngine
+from pipeline.engine.served.connection import Refused
+from pipeline.engine.served.probes import PROMPTS, Abilities, probe
+from pipeline.engine.served.server import ServerEngine
 from pipeline.errors import EngineError
 from pipeline.types import Completion, GenRequest, Sampling, Score, ScoreRequest
 

@@ -1,6 +1,7 @@
-"""pipeline/engine/process.py: whatever its process does, its parent goes on and is told."""
+"""pipeline/engine/process/engine.py: whatever its process does, its parent goes on and is told."""
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -16,10 +17,10 @@ import pytest
 from bookkeeping import child
 
 from pipeline.engine.base import EngineSpec, Leased, Replanning
-from pipeline.engine.process import ProcessEngine
+from pipeline.engine.local.threads import SPINS
+from pipeline.engine.process.engine import ProcessEngine
+from pipeline.engine.process.worker import attempt
 from pipeline.engine.scripted import ScriptedEngine
-from pipeline.engine.threads import SPINS
-from pipeline.engine.worker import attempt
 from pipeline.errors import (
     ConfigError,
     EngineError,
@@ -54,6 +55,14 @@ def opened() -> Iterator[Any]:
     for engine in engines:
         engine.close()
         assert is_gone(pid(engine))
+
+
+@pytest.fixture(params=["counted", "not told"])
+def kernel_kills(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel has killed one more process whenever it is asked, or does not say."""
+    counter = itertools.count()
+    told = {"counted": lambda: next(counter), "not told": lambda: None}
+    monkeypatch.setattr("pipeline.engine.process.child.kills_for_memory", told[request.param])
 
 
 def pid(engine: ProcessEngine) -> int:
@@ -198,7 +207,9 @@ class TestOutOfMemory:
         assert (engine.info.batch_size, pid(engine)) == (2, before)
         assert engine.generate(ROWS) and len(engine.replans) == 2
 
-    def test_one_that_was_killed_is_started_again_with_less(self, opened: Any) -> None:
+    def test_one_that_was_killed_is_started_again_with_less(
+        self, opened: Any, kernel_kills: None
+    ) -> None:
         engine = opened("is killed when it starves")
         assert engine.info
         before = pid(engine)
@@ -206,6 +217,13 @@ class TestOutOfMemory:
         assert [(r.before, r.after) for r in engine.replans] == [(BATCH, 4), (4, 2)]
         assert "probably because memory ran out" in engine.replans[0].cause
         assert engine.info.batch_size == 2 and is_gone(before)
+
+    def test_one_that_a_person_killed_is_no_reason_for_a_smaller_batch(self, opened: Any) -> None:
+        """The kernel counts its own kills, so they are told from others."""
+        engine = opened("is killed when it starves")
+        with pytest.raises(EngineLost, match=r"signal 9, Killed\); resume the run to try again"):
+            engine.generate(ROWS)
+        assert engine.replans == ()
 
     def test_at_one_row_it_is_told_what_to_do(self, opened: Any) -> None:
         engine = opened("always starves")
@@ -217,7 +235,7 @@ class TestOutOfMemory:
         with pytest.raises(EngineOutOfMemory, match="model itself does not fit.*quantization"):
             opened(device="is too large").generate(ROWS)
 
-    def test_the_lease_covers_all_attempts(self, opened: Any) -> None:
+    def test_the_lease_covers_all_attempts(self, opened: Any, kernel_kills: None) -> None:
         engine = opened("is killed when it starves", device="loads slowly")
         engine.lease(1.0)
         with pytest.raises(EngineTimeout):
@@ -260,7 +278,7 @@ def test_a_process_that_takes_nothing_in_holds_nobody_up(
     assert time.monotonic() - began < SOON
 
 
-def test_two_side_by_side_do_not_touch_each_other(opened: Any) -> None:
+def test_two_side_by_side_do_not_touch_each_other(opened: Any, kernel_kills: None) -> None:
     first, second, third = opened(), opened("kills itself"), opened()
     assert first.generate(ROWS) and third.generate(ROWS)
     second.lease(10)
@@ -323,7 +341,7 @@ def test_it_is_out_of_reach_of_the_terminal(opened: Any) -> None:
 PARENT = """
 import sys, time
 from pipeline.engine.base import EngineSpec
-from pipeline.engine.process import ProcessEngine
+from pipeline.engine.process.engine import ProcessEngine
 from pipeline.types import GenRequest, Sampling
 fault, silence = sys.argv[1], float(sys.argv[2])
 spec = EngineSpec(model=fault)
@@ -381,7 +399,7 @@ def test_a_machine_that_was_stopped_with_all_its_processes_blames_none() -> None
 @pytest.mark.model
 def test_the_embedded_model_writes_the_same_in_a_process_of_its_own() -> None:
     from pipeline.engine import open_engine
-    from pipeline.engine.hf import HFEngine
+    from pipeline.engine.local.hf import HFEngine
 
     spec = EngineSpec()
     away = open_engine(spec)

@@ -1,4 +1,4 @@
-"""pipeline/engine/sampling.py: the distribution is transformers' own, the draw follows it."""
+"""pipeline/engine/local/sampling.py: the distribution is transformers' own, the draw follows it."""
 
 import hashlib
 
@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.engine.sampling import Sampler, uniform
-from pipeline.engine.shortlist import Penalty, from_few_blocks, from_scores
+from pipeline.engine.local.sampling import Sampler, uniform
+from pipeline.engine.local.shortlist import Penalty, from_few_blocks, from_scores
 from pipeline.errors import EngineError
 from pipeline.types import Sampling
 
@@ -106,7 +106,7 @@ def test_looking_into_few_blocks_first_never_changes_a_draw(
     values = logits(24, width, spread=spread)
     prompts = values.topk(60).indices.tolist()
     first = sampler(setting, 24, prompts=prompts).draw(values, 1)
-    monkeypatch.setattr("pipeline.engine.sampling.from_few_blocks", lambda *_: None)
+    monkeypatch.setattr("pipeline.engine.local.sampling.from_few_blocks", lambda *_: None)
     assert torch.equal(sampler(setting, 24, prompts=prompts).draw(values, 1), first)
 
 
@@ -116,7 +116,7 @@ def test_bounds_of_the_total_never_change_a_draw(monkeypatch: pytest.MonkeyPatch
     values[:, : 255 * 128 : 128] = logits(64, 255, spread=0.1)
     values[:, 255 * 128 :] = -8.0
     drawn = sampler(Sampling(1.0, 1, top_p=0.5), 64).draw(values, 1)
-    monkeypatch.setattr("pipeline.engine.sampling.from_few_blocks", lambda *_: None)
+    monkeypatch.setattr("pipeline.engine.local.sampling.from_few_blocks", lambda *_: None)
     assert torch.equal(sampler(Sampling(1.0, 1, top_p=0.5), 64).draw(values, 1), drawn)
 
 

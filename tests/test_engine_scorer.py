@@ -10,7 +10,7 @@ from agent.engines import engine_spec
 from pipeline.engine.base import Engine, EngineSpec, Leased, Replan
 from pipeline.engine.scorer import WithScorer, open_with_scorer
 from pipeline.engine.scripted import ScriptedEngine
-from pipeline.engine.server import ServerEngine
+from pipeline.engine.served.server import ServerEngine
 from pipeline.errors import EngineError, EngineTimeout
 from pipeline.types import GenRequest, Sampling, ScoreRequest
 

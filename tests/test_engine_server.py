@@ -1,4 +1,4 @@
-"""pipeline/engine/server.py and its common dialect, against loopback servers that play a part."""
+"""served/server.py and its common dialect, against loopback servers that play a part."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ from completion_server import MODELS, USAGE, choice, engine, request
 
 from pipeline.engine import open_engine
 from pipeline.engine.base import EngineSpec, Leased
-from pipeline.engine.openai_server import UNKNOWN_ID
+from pipeline.engine.served.openai_server import UNKNOWN_ID
 from pipeline.errors import EngineError, EngineTimeout
 from pipeline.types import Sampling, Score, ScoreRequest
 
@@ -191,7 +191,7 @@ def test_a_new_lease_replaces_the_old_one():
 
 
 def test_an_answer_without_end_is_not_read_to_the_end(monkeypatch):
-    monkeypatch.setattr("pipeline.engine.connection.BODY_BYTES", 2**20)
+    monkeypatch.setattr("pipeline.engine.served.connection.BODY_BYTES", 2**20)
     sent = 0
 
     def write(handler: Any) -> None:

@@ -1,4 +1,4 @@
-"""pipeline/engine/sizing.py: the batch size is measured once, bounded by memory, and kept."""
+"""pipeline/engine/local/sizing.py: the batch size is measured once, bounded by memory, and kept."""
 
 import json
 from dataclasses import replace
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine import sizing
 from pipeline.engine.base import EngineSpec
-from pipeline.engine.hf import HFEngine
-from pipeline.engine.loading import Loaded
+from pipeline.engine.local import sizing
+from pipeline.engine.local.hf import HFEngine
+from pipeline.engine.local.loading import Loaded
 from tests import tiny_models
 
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.engine.base import EngineSpec
-from pipeline.engine.cache import RowCache
-from pipeline.engine.hf import HFEngine
+from pipeline.engine.local.cache import RowCache
+from pipeline.engine.local.hf import HFEngine
 from pipeline.engine.stops import settle
 from pipeline.types import Completion, GenRequest, Sampling
 from tests import tiny_models

@@ -9,7 +9,7 @@ from agent.config_file import load_config
 from agent.graph import open_machine
 from agent.session import create_run, open_session
 from pipeline.engine.base import Engine, EngineSpec
-from pipeline.engine.process import ProcessEngine
+from pipeline.engine.process.engine import ProcessEngine
 
 ROUND = "r01/b000"
 QUIET: Callable[[Any], None] = lambda event: None  # noqa: E731

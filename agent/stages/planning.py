@@ -104,10 +104,10 @@ def make_plan(session: Session, examples: int) -> Plan:
 
 
 def _micro_batch(wish: int | Literal["auto"], batch_size: int | None, *, examples: int) -> int:
-    """Rows of a micro-batch; by itself no more than a quarter of the rows wanted."""
+    """Rows of a micro-batch; by itself no more than half of the rows wanted."""
     if wish != "auto":
         return wish
-    return max(SMALLEST, min(batch_size or UNMEASURED, examples // 4))
+    return max(SMALLEST, min(batch_size or UNMEASURED, examples // 2))
 
 
 def check_unchanged(session: Session, plan: Plan) -> None:

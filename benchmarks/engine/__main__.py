@@ -11,7 +11,7 @@ from benchmarks.engine.contenders import NAMES, OURS, Absent
 from benchmarks.engine.host import ROOT, Wish, prepare_host
 from benchmarks.engine.results import Entry, figures, floors
 from benchmarks.engine.setup import Setup
-from pipeline.engine.threads import wait_politely
+from pipeline.engine.local.threads import wait_politely
 from pipeline.errors import AgentError
 
 _QUICK_ROWS = 8

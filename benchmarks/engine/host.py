@@ -18,7 +18,7 @@ from benchmarks.engine import random_model
 from benchmarks.engine.floor import Rates, Weights, measure_rates, read_weights
 from benchmarks.engine.setup import Setup
 from pipeline.engine.base import DType
-from pipeline.engine.models import cache_folder, prepare
+from pipeline.engine.local.models import cache_folder, prepare
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,7 +85,7 @@ def prepare_host(wish: Wish) -> tuple[Setup, Host]:
 def _prepare(wish: Wish) -> tuple[Setup, Host]:
     import torch
 
-    from pipeline.engine.loading import choose_device, choose_dtype
+    from pipeline.engine.local.loading import choose_device, choose_dtype
 
     if wish.threads is not None:
         torch.set_num_threads(wish.threads)

@@ -1,10 +1,11 @@
 """What ten times the rows cost: time and memory of 960 answers, and of the same ones in tenths.
 
-Both are drawn in fresh processes. A tenth is timed as the mean of ten calls over the same 960
-instructions, because single tenths differ in length by more than what is looked for.
+Both are drawn in fresh processes, in batches of as many rows as a tenth has. A tenth is timed as the
+mean of ten calls over the same 960 instructions, because single tenths differ in length by more
+than what is looked for.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Final
 
@@ -53,6 +54,7 @@ def measure(setup: Setup) -> Linear:
         Absent: if the engine cannot be opened here.
     """
     rows = setup.rows
+    setup = replace(setup, batch_size=rows)
     tenths = [Answers(rows * i, rows) for i in range(TIMES)]
     few, peak, cuda = _run(setup, tenths)
     many, many_peak, many_cuda = _run(setup, [Answers(0, rows * TIMES)])

@@ -9,7 +9,7 @@ from benchmarks.engine import products
 from benchmarks.engine.contenders import Traits
 from benchmarks.engine.floor import Pass
 from benchmarks.engine.setup import Setup
-from pipeline.engine.hf import HFEngine
+from pipeline.engine.local.hf import HFEngine
 from pipeline.types import Completion, GenRequest, Score, ScoreRequest
 
 

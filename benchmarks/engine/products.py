@@ -10,7 +10,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.engine.floor import Pass
-from pipeline.engine.lean import LeanGemma3
+from pipeline.engine.local.lean import LeanGemma3
 
 if TYPE_CHECKING:
     from torch import Tensor

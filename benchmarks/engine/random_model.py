@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.engine.base import EngineSpec
-from pipeline.engine.models import prepare
+from pipeline.engine.local.models import prepare
 from pipeline.errors import EngineError
 
 SIZES: Final = ("tiny", "0.5b", "8b")

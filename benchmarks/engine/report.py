@@ -157,8 +157,8 @@ def _linear(found: Comparison) -> str:
     verdict = "met" if ten.passed else "missed"
     text = f"""## Ten times the rows
 
-{ten.rows * 10} answers in one call cost {ten.ratio:.2f} times the mean of {ten.rows} (target: at \
-most {TARGET}, {verdict}).
+{ten.rows * 10} answers in one call, in batches of {ten.rows}, cost {ten.ratio:.2f} times the mean \
+of {ten.rows} (target: at most {TARGET}, {verdict}).
 
 | answers | seconds | memory, GB | GPU memory, GB |
 | ---: | ---: | ---: | ---: |

@@ -11,8 +11,8 @@ from benchmarks.engine.contenders import Absent, Traits
 from benchmarks.engine.setup import Setup
 from benchmarks.engine.through_transformers import Texts
 from pipeline.engine.base import EngineSpec
-from pipeline.engine.models import embedded_gguf
-from pipeline.engine.server import ServerEngine
+from pipeline.engine.local.models import embedded_gguf
+from pipeline.engine.served.server import ServerEngine
 from pipeline.types import Completion, GenRequest, Score, ScoreRequest
 
 _SLOTS: Final = 32

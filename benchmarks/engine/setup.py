@@ -26,12 +26,18 @@ class Setup:
     """Rows that the contender without batches does; its seconds are scaled to all."""
     peer_scores: bool
     """Whether a server that scores token by token is asked to."""
+    batch_size: int | None = None
+    """Rows in one forward pass of this engine; None is what it measures itself."""
 
     @property
     def spec(self) -> EngineSpec:
         """The model as the in-process engine opens it."""
         return EngineSpec(
-            model=self.model, device=self.device, dtype=self.dtype, threads=self.threads
+            model=self.model,
+            device=self.device,
+            dtype=self.dtype,
+            threads=self.threads,
+            batch_size=self.batch_size,
         )
 
     @property

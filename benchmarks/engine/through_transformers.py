@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from benchmarks.engine.contenders import Absent, Traits
 from benchmarks.engine.setup import Setup
-from pipeline.engine.models import quiet
+from pipeline.engine.local.models import quiet
 from pipeline.engine.stops import settle
 from pipeline.types import Completion, GenRequest, Sampling, Score, ScoreRequest
 

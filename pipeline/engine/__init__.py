@@ -22,11 +22,11 @@ def _open(spec: EngineSpec) -> Engine:
     """The engine of ``spec`` without a scorer beside it."""
     match spec.kind:
         case "hf":
-            from pipeline.engine.process import ProcessEngine
+            from pipeline.engine.process.engine import ProcessEngine
 
             return ProcessEngine(spec)
         case "server":
-            from pipeline.engine.server import ServerEngine
+            from pipeline.engine.served.server import ServerEngine
 
             return ServerEngine.open(spec)
         case "scripted":

@@ -15,10 +15,10 @@ from typing import Any, Final, Literal, Protocol
 
 from pipeline.engine.base import EngineSpec
 from pipeline.engine.checks import check_requests, check_scores
-from pipeline.engine.connection import TIMEOUT_SECONDS, Connection, Refused, Untrusted
-from pipeline.engine.llamacpp import LlamaCpp
-from pipeline.engine.openai_server import OpenAIServer
-from pipeline.engine.probes import Abilities, Outcome, probe
+from pipeline.engine.served.connection import TIMEOUT_SECONDS, Connection, Refused, Untrusted
+from pipeline.engine.served.llamacpp import LlamaCpp
+from pipeline.engine.served.openai_server import OpenAIServer
+from pipeline.engine.served.probes import Abilities, Outcome, probe
 from pipeline.errors import EngineError
 from pipeline.types import Completion, EngineInfo, GenRequest, Score, ScoreRequest
 

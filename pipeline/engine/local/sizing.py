@@ -14,8 +14,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.engine.cache import EMPTY, RowCache
-from pipeline.engine.loading import Loaded
+from pipeline.engine.local.cache import EMPTY, RowCache
+from pipeline.engine.local.loading import Loaded
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from pipeline.engine.shortlist import (
+from pipeline.engine.local.shortlist import (
     Penalty,
     ShortList,
     from_few_blocks,

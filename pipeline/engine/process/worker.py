@@ -1,7 +1,7 @@
 """The process in which an engine computes: an answer a request, a sign of life a second.
 
-Started by :mod:`pipeline.engine.child` and spoken to over a socket, since libraries print to
-standard output. The one idea: it ends with its parent, and an error after which it cannot be
+Started by :mod:`pipeline.engine.process.child` and spoken to over a socket, since libraries print
+to standard output. The one idea: it ends with its parent, and an error after which it cannot be
 trusted is not caught, so that it ends by that too.
 """
 
@@ -23,8 +23,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.engine.child import HEADER
-from pipeline.engine.threads import wait_politely
+from pipeline.engine.local.threads import wait_politely
+from pipeline.engine.process.child import HEADER
 from pipeline.errors import AgentError, EngineOutOfMemory
 
 BEAT_SECONDS: Final = 1.0

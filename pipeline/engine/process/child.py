@@ -16,8 +16,10 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
+from pipeline.engine.local.threads import large_pages
 from pipeline.errors import EngineError, EngineLost, EngineOutOfMemory
 from prompts.render import plain
 
@@ -35,7 +37,7 @@ _LAST_LINES: Final = 8
 
 
 class Child:
-    """A process that runs ``pipeline.engine.worker``, in a session and process group of its own.
+    """A process that runs ``pipeline.engine.process.worker``, in a session of its own.
 
     Ctrl-C in the terminal does not reach it, and it dies with its parent, however that dies.
     """
@@ -50,6 +52,7 @@ class Child:
         self.ended = False
         """Whether it is gone; every method but :meth:`end` is then over."""
         self._killed = False
+        self._kills = kills_for_memory()
         self._silence = silence
         self._unsent = bytearray()
         self._received = bytearray()
@@ -83,7 +86,7 @@ class Child:
         Raises:
             TimeoutError: at ``until``, by the monotonic clock.
             EngineLost: if it ended by itself, or gave no sign of life.
-            EngineOutOfMemory: if the operating system killed it.
+            EngineOutOfMemory: if the operating system killed it for its memory.
         """
         try:
             return pickle.loads(self._next(until))
@@ -171,7 +174,8 @@ class Child:
             status = self._process.wait(_DYING_SECONDS)
         if self._killed:
             return EngineLost("the engine was stopped")
-        if status == -signal.SIGKILL:
+        kills = kills_for_memory()
+        if status == -signal.SIGKILL and (kills is None or kills != self._kills):
             return EngineOutOfMemory(
                 "the engine's process was killed by the system, probably because memory ran out"
             )
@@ -192,15 +196,25 @@ class Child:
         return "\n".join([". Its last words:", *lines[-_LAST_LINES:]]) if lines else ""
 
 
+def kills_for_memory() -> int | None:
+    """Processes that the kernel has killed because memory ran out; None where it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    counts = dict(line.split(" ", 1) for line in lines)
+    return int(counts["oom_kill"]) if "oom_kill" in counts else None
+
+
 def _start(channel: int, lifeline: int, output: int) -> "subprocess.Popen[bytes]":
     """The process, with this one's path of modules and not the working directory's."""
     path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "pipeline.engine.worker", str(channel), str(lifeline)],
+        [sys.executable, "-P", "-m", "pipeline.engine.process.worker", str(channel), str(lifeline)],
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
         pass_fds=(channel, lifeline),
         start_new_session=True,
-        env=os.environ | {"PYTHONPATH": path},
+        env=os.environ | {"PYTHONPATH": path} | large_pages(os.environ),
     )

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
-from pipeline.engine.connection import Connection, Refused, Untrusted, field
+from pipeline.engine.served.connection import Connection, Refused, Untrusted, field
 from pipeline.types import Completion, FinishReason, GenRequest, Score, ScoreRequest
 
 SEEDS: Final = 2**32 - 1

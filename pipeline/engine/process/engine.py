@@ -12,11 +12,11 @@ from dataclasses import replace
 from typing import Any, Final
 
 from pipeline.engine.base import EngineSpec, Replan
-from pipeline.engine.child import Child
+from pipeline.engine.process.child import Child
 from pipeline.errors import AgentError, EngineError, EngineOutOfMemory, EngineTimeout
 from pipeline.types import Completion, EngineInfo, GenRequest, Score, ScoreRequest
 
-FACTORY: Final = "pipeline.engine.hf:HFEngine.open"
+FACTORY: Final = "pipeline.engine.local.hf:HFEngine.open"
 SILENCE_SECONDS: Final = 60.0
 """A process that gave no sign of life for so long is taken to hang."""
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from pipeline.engine import attention
 from pipeline.engine.base import EngineSpec
-from pipeline.engine.cache import EMPTY, RowCache
-from pipeline.engine.lean import LeanGemma3, covers
-from pipeline.engine.models import Checkpoint, quiet
-from pipeline.engine.packing import pack_linears
+from pipeline.engine.local import attention
+from pipeline.engine.local.cache import EMPTY, RowCache
+from pipeline.engine.local.lean import LeanGemma3, covers
+from pipeline.engine.local.models import Checkpoint, quiet
+from pipeline.engine.local.packing import pack_linears
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pipeline.engine.connection import Untrusted, field
+from pipeline.engine.served.connection import Untrusted, field
 from pipeline.types import Score
 
 _ROUNDING: Final = 1e-3

@@ -16,14 +16,14 @@ from os.path import commonprefix
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine.base import EngineSpec
-from pipeline.engine.cache import EMPTY, Prefix
 from pipeline.engine.checks import check_requests, check_scores
-from pipeline.engine.decode import Row, decode, extend
-from pipeline.engine.loading import Loaded, load
-from pipeline.engine.models import cache_folder, prepare
-from pipeline.engine.scoring import Item, groups, items, score_group
-from pipeline.engine.sizing import measured
-from pipeline.engine.threads import keep_memory
+from pipeline.engine.local.cache import EMPTY, Prefix
+from pipeline.engine.local.decode import Row, decode, extend
+from pipeline.engine.local.loading import Loaded, load
+from pipeline.engine.local.models import cache_folder, prepare
+from pipeline.engine.local.scoring import Item, groups, items, score_group
+from pipeline.engine.local.sizing import measured
+from pipeline.engine.local.threads import keep_memory
 from pipeline.errors import EngineError
 from pipeline.types import Completion, EngineInfo, GenRequest, Score, ScoreRequest
 

@@ -6,13 +6,15 @@ Set before torch is imported, or not at all: OpenMP and torch's allocator read i
 import ctypes
 import os
 import sys
+from collections.abc import Mapping
 
 SPINS = "30000"
-"""Turns of the waiting loop before a thread sleeps: longer than most pauses
-between two operations. A tenth of it makes a decode step on an idle machine a quarter slower."""
+"""Turns of the waiting loop before a thread sleeps: longer than most pauses between two operations.
+A tenth of it makes a decode step on an idle machine a quarter slower."""
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 """Names of glibc's mallopt."""
 _NEVER = 2**31 - 1
+_HUGE = "glibc.malloc.hugetlb"
 
 
 def wait_politely() -> None:
@@ -24,6 +26,17 @@ def wait_politely() -> None:
     """
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = SPINS
+
+
+def large_pages(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a process's environment must say for glibc to ask for large pages.
+
+    It is read when the process starts. Weights in large pages make a decode step 3 to 4 % faster.
+    """
+    others = [t for t in environ.get("GLIBC_TUNABLES", "").split(":") if t]
+    if any(t.startswith(_HUGE) for t in others):
+        return {}
+    return {"GLIBC_TUNABLES": ":".join([*others, f"{_HUGE}=1"])}
 
 
 def keep_memory() -> None:

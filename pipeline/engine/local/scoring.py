@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from pipeline.engine.cache import Prefix, RowCache
-from pipeline.engine.loading import Loaded
+from pipeline.engine.local.cache import Prefix, RowCache
+from pipeline.engine.local.loading import Loaded
 from pipeline.errors import EngineError
 from pipeline.types import Score
 

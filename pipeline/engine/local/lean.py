@@ -9,9 +9,9 @@ compared with it whenever a model is loaded, and other architectures run on tran
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.engine.attention import Shape, over_rows
-from pipeline.engine.cache import RowCache
-from pipeline.engine.packing import Product, gated, product
+from pipeline.engine.local.attention import Shape, over_rows
+from pipeline.engine.local.cache import RowCache
+from pipeline.engine.local.packing import Product, gated, product
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ guessed: which stop string fired, how a text ended, or what its log-probability 
 from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple
 
-from pipeline.engine.answers import (
+from pipeline.engine.served.answers import (
     Token,
     echo_tokens,
     likely_tokens,
@@ -18,7 +18,7 @@ from pipeline.engine.answers import (
     total,
     used,
 )
-from pipeline.engine.connection import Connection, Refused, Untrusted, field
+from pipeline.engine.served.connection import Connection, Refused, Untrusted, field
 from pipeline.types import Completion, GenRequest, Sampling, Score, ScoreRequest
 
 UNKNOWN_ID: Final = -1

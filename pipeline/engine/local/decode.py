@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pipeline.engine.cache import Prefix, RowCache
-from pipeline.engine.loading import Loaded
-from pipeline.engine.sampling import Sampler
+from pipeline.engine.local.cache import Prefix, RowCache
+from pipeline.engine.local.loading import Loaded
+from pipeline.engine.local.sampling import Sampler
 from pipeline.engine.stops import Ending, first_stop, settle
 from pipeline.types import Sampling
 

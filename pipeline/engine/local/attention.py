@@ -8,7 +8,7 @@ code itself (projections, norms, rotary positions) stays transformers' own.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.engine.cache import Mask, RowCache
+from pipeline.engine.local.cache import Mask, RowCache
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:

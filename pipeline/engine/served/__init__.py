@@ -1,0 +1,1 @@
+"""A base model behind a completions server, spoken to over HTTP."""
