@@ -220,12 +220,16 @@ def _end(ending: Any, reports: Path, *, as_json: bool) -> None:
     """Say how an invocation ended; on a terminal, ask for the approval that it waits for."""
     from agent import screens
 
-    at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    if ending.status == "waiting" and at_terminal and not as_json:
+    if ending.status == "waiting" and _at_terminal() and not as_json:
         _ask(reports, ending.run_id, None)
         return
     _print(screens.ending(reports, ending), as_json=as_json)
     raise typer.Exit(ending.exit_code)
+
+
+def _at_terminal() -> bool:
+    """Whether somebody can be asked; a stream that is closed is None."""
+    return all(s is not None and s.isatty() for s in (sys.stdin, sys.stdout))
 
 
 def _ask(reports: Path, run_id: str, examples: int | None) -> None:
@@ -233,7 +237,7 @@ def _ask(reports: Path, run_id: str, examples: int | None) -> None:
     from agent import runner, screens
     from agent.display import open_display
 
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not _at_terminal():
         raise ConfigError(
             "there is no terminal to ask on: print the plan with "
             f"`python -m agent plan {run_id} --examples N`, then approve it with --plan HASH"

@@ -38,7 +38,8 @@ class Display(Protocol):
 
 def open_display() -> Display:
     """The live panel when standard error is a terminal, plain lines otherwise."""
-    return LiveDisplay() if sys.stderr.isatty() else PlainDisplay()
+    at_terminal = sys.stderr is not None and sys.stderr.isatty()
+    return LiveDisplay() if at_terminal else PlainDisplay()
 
 
 def one_line(event: Event) -> str:

@@ -135,7 +135,10 @@ def _waiting(root: Path, run_id: str) -> Iterator[tuple[Session, "Machine"]]:
     """A run that waits for a person's answer, and has none yet."""
     with _opened(root, run_id) as (session, machine):
         if not machine.waiting:
-            raise RunError(f"run {run_id!r} does not wait for an approval; see: status {run_id}")
+            raise RunError(
+                f"run {run_id!r} does not wait for an approval; go on with: resume {run_id}, or "
+                f"see: status {run_id}"
+            )
         if session.approvals.in_use() is not None:
             raise RunError(
                 f"run {run_id!r} has an approved plan already; go on with: resume {run_id}"
@@ -160,6 +163,9 @@ def _work(session: Session, machine: "Machine", show: Show, *, answer: str | Non
 def _ending(session: Session, *, waiting: bool, drained: bool) -> Ending:
     run_id = session.run_id
     if waiting:
+        if session.store.load_run().status != "waiting":
+            session.note("waiting", "the plan waits for a person's approval")
+            session.write_reports()
         return Ending(run_id, "waiting", session.store.load_run().reason, WAITING)
     if drained:
         session.note("drained", f"stopped at a border; continue with: resume {run_id}")

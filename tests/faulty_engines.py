@@ -21,6 +21,7 @@ FITS = 3
 FIT_TOKENS = 1000
 """and tokens."""
 BATCH = 16
+_starved: list[bool] = []
 
 
 class Faulty(ScriptedEngine):
@@ -51,9 +52,15 @@ def strike(fault: str, *, rows: int, tokens: int) -> None:
         "starves": rows > FITS,
         "starves on long rows": tokens > FIT_TOKENS,
         "is killed when it starves": rows > FITS,
+        "starves once": not _starved,
     }
     if starves.get(fault, True):
         FAULTS[fault]()
+
+
+def starve_once() -> None:
+    _starved.append(True)
+    raise MemoryError("no room just now")
 
 
 def kill_itself() -> None:
@@ -94,6 +101,7 @@ FAULTS: dict[str, Callable[[], object]] = {
     "starves": lambda: fail(MemoryError("no room")),
     "starves on long rows": lambda: fail(MemoryError("no room for so many tokens")),
     "is killed when it starves": kill_itself,
+    "starves once": starve_once,
     "always starves": lambda: fail(MemoryError("no room at all")),
 }
 

@@ -42,6 +42,13 @@ def test_run_prints_one_object_and_progress_elsewhere(
     assert len(facts["plan"]) == 64
 
 
+def test_closed_streams_are_nobody_to_ask(waiting: tuple[Path, dict[str, Any]]) -> None:
+    reports, _ = waiting
+    command = f"exec {sys.executable} -m agent resume r --reports {reports} <&- 2>&-"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 3 and "approve" in ended.stdout
+
+
 def test_the_way_from_plan_to_data_set(waiting: tuple[Path, dict[str, Any]]) -> None:
     reports, _ = waiting
     plan = json.loads(

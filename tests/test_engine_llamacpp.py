@@ -93,6 +93,22 @@ def test_where_it_knows_grammars_of_tokens_a_continuation_is_one_request():
 
 
 @pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"stop_type": "word", "stopping_word": "another"}, "'another', which was not asked for"),
+        ({"stop_type": "limit", "tokens": [1] * 6}, "ended after 6 of 5 tokens"),
+        ({"tokens": [1, True]}, "expected whole numbers from 0"),
+        ({"tokens": [1, -1]}, "expected whole numbers from 0"),
+        ({"tokens": []}, "of no tokens"),
+    ],
+)
+def test_an_answer_of_llama_cpp_that_cannot_be_true_is_an_error(told, message):
+    with engine(lambda path, body: llama(path, body, **told), models=LLAMA) as opened:
+        with pytest.raises(EngineError, match=message):
+            opened.generate([request()])
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [({"id": 7}, "did not take the token"), ({"logprob": float("nan")}, "as a log-probability"),
      ({"logprob": 0.5}, "as a log-probability"), ({"logprob": None}, "logprob = None")],

@@ -201,11 +201,11 @@ class TestOutOfMemory:
         assert engine.info.batch_size == BATCH
         before = pid(engine)
         assert engine.generate(ROWS) == ScriptedEngine().generate(ROWS)
-        assert [(r.before, r.after) for r in engine.replans] == [(BATCH, 4), (4, 2)]
-        assert engine.replans[0].describe() == "out of memory: batch 16 -> 4"
+        assert [(r.before, r.after) for r in engine.replans] == [(BATCH, 8), (8, 4), (4, 2)]
+        assert engine.replans[0].describe() == "out of memory: batch 16 -> 8"
         assert "no room" in engine.replans[0].cause
         assert (engine.info.batch_size, pid(engine)) == (2, before)
-        assert engine.generate(ROWS) and len(engine.replans) == 2
+        assert engine.generate(ROWS) and len(engine.replans) == 3
 
     def test_one_that_was_killed_is_started_again_with_less(
         self, opened: Any, kernel_kills: None
@@ -214,7 +214,7 @@ class TestOutOfMemory:
         assert engine.info
         before = pid(engine)
         assert engine.generate(ROWS) == ScriptedEngine().generate(ROWS)
-        assert [(r.before, r.after) for r in engine.replans] == [(BATCH, 4), (4, 2)]
+        assert [(r.before, r.after) for r in engine.replans] == [(BATCH, 8), (8, 4), (4, 2)]
         assert "probably because memory ran out" in engine.replans[0].cause
         assert engine.info.batch_size == 2 and is_gone(before)
 
@@ -229,7 +229,25 @@ class TestOutOfMemory:
         engine = opened("always starves")
         with pytest.raises(EngineOutOfMemory, match="not even one row.*quantization"):
             engine.generate(ROWS)
-        assert [r.after for r in engine.replans] == [4, 2, 1]
+        assert [r.after for r in engine.replans] == [8, 4, 2, 1]
+
+    def test_a_brief_shortage_in_a_small_call_costs_no_batch(self, opened: Any) -> None:
+        engine = opened("starves once")
+        assert engine.generate(ROWS[:2]) == ScriptedEngine().generate(ROWS[:2])
+        assert engine.replans == () and engine.info.batch_size == BATCH
+
+    def test_a_lasting_one_is_tried_again_once_and_then_halves(self, opened: Any) -> None:
+        engine = opened("always starves")
+        with pytest.raises(EngineOutOfMemory, match="not even one row"):
+            engine.generate(ROWS[:2])
+        assert [r.after for r in engine.replans] == [8, 4, 2, 1]
+
+    def test_a_killed_one_is_started_again_with_the_same_batch_first(
+        self, opened: Any, kernel_kills: None
+    ) -> None:
+        engine = opened("is killed when it starves")
+        assert engine.generate(ROWS[:7]) == ScriptedEngine().generate(ROWS[:7])
+        assert [r.after for r in engine.replans] == [8, 4, 2]
 
     def test_a_model_too_large_is_told_what_to_do(self, opened: Any) -> None:
         with pytest.raises(EngineOutOfMemory, match="model itself does not fit.*quantization"):
@@ -250,7 +268,13 @@ class TestOutOfMemory:
         def on_a_gpu() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
 
-        for fault in (starve, on_a_gpu):
+        def in_cpp() -> None:
+            raise RuntimeError("std::bad_alloc")
+
+        def in_onednn() -> None:
+            raise RuntimeError("could not create a memory object")
+
+        for fault in (starve, on_a_gpu, in_cpp, in_onednn):
             assert isinstance(attempt(fault), EngineOutOfMemory)
 
     def test_any_other_error_is_not_caught(self) -> None:
@@ -300,6 +324,22 @@ def test_closing_leaves_nothing_and_may_be_repeated(opened: Any) -> None:
     assert len(list(FD.iterdir())) == before
     with pytest.raises(EngineError, match="closed"):
         engine.generate(ROWS)
+
+
+@pytest.mark.parametrize(
+    "call", ["tempfile.TemporaryFile", "socket.socketpair", "os.pipe", "subprocess.Popen"]
+)
+def test_a_process_that_cannot_be_started_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    before = len(list(FD.iterdir()))
+    monkeypatch.setattr(f"pipeline.engine.process.child.{call}", fail)
+    with pytest.raises(EngineError, match="cannot start a process for the engine.*Too many") as e:
+        ProcessEngine(EngineSpec(model="none"), factory=FAULTY)
+    assert len(list(FD.iterdir())) == before, e.traceback  # which keeps what was made alive
 
 
 def test_an_interruption_while_it_works_ends_it(opened: Any) -> None:

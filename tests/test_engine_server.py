@@ -1,5 +1,6 @@
 """served/server.py and its common dialect, against loopback servers that play a part."""
 
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -9,9 +10,9 @@ import pytest
 from completion_server import MODELS, USAGE, choice, engine, request
 
 from pipeline.engine import open_engine
-from pipeline.engine.base import EngineSpec, Leased
+from pipeline.engine.base import EngineSpec, Leased, Stoppable
 from pipeline.engine.served.openai_server import UNKNOWN_ID
-from pipeline.errors import EngineError, EngineTimeout
+from pipeline.errors import EngineError, EngineLost, EngineTimeout
 from pipeline.types import Sampling, Score, ScoreRequest
 
 
@@ -34,8 +35,13 @@ def test_a_request_carries_every_knob_under_every_name():
 @pytest.mark.parametrize(
     ("told", "reason", "stop", "ids"),
     [
-        ({"token_ids": [5, 6, 1]}, "eos", None, (5, 6)),
-        ({"token_ids": [5, 6], "stop_reason": "\nInstruction"}, "stop", "\nInstruction", (5, 6)),
+        ({"token_ids": [5, 6, 7, 1]}, "eos", None, (5, 6, 7)),
+        (
+            {"token_ids": [5, 6, 7, 8], "stop_reason": "\nInstruction"},
+            "stop",
+            "\nInstruction",
+            (5, 6, 7, 8),
+        ),
         ({"stop_reason": 106}, "eos", None, (UNKNOWN_ID,) * 3),
         ({"matched_stop": "\nInstruction"}, "stop", "\nInstruction", (UNKNOWN_ID,) * 4),
         ({"finish_reason": "length"}, "length", None, (UNKNOWN_ID,) * 4),
@@ -89,6 +95,14 @@ def test_rows_come_back_in_order_though_answered_side_by_side():
         (made(5, finish_reason="length", text=""), "made 5 tokens and no text"),
         (choice() | {"model": "gpt-2"}, "with the model 'gpt-2' where 'base' was asked"),
         (choice(finish_reason="content_filter"), "content_filter"),
+        (choice(token_ids=[5, 6, 1]), "3 token ids of 4 tokens"),
+        (made(5, finish_reason="length", token_ids=[1] * 6), "6 token ids of 5 tokens"),
+        (choice(token_ids=[5, 6, 7, True]), "expected whole numbers from 0"),
+        (choice(token_ids=[5, 6, 7, -1]), "expected whole numbers from 0"),
+        (choice(token_ids="5 6"), "token_ids = '5 6'; expected list"),
+        (made(-1), "completion_tokens = -1; expected 0 or more"),
+        (made(0), "the text ' hi' of no tokens"),
+        (choice(stop_reason="another"), "stop_reason = 'another'; expected one of"),
         (b"<html>hello", "'<html>hello'"),
         (b"[" * 100_000, "expected a JSON object"),
         (b"[]", "expected a JSON object"),
@@ -129,6 +143,19 @@ def test_absence_is_named_and_the_key_is_never_shown():
     assert "schl" not in str(caught.value)
     with pytest.raises(EngineError, match="no answer from nonsense"):
         open_engine(replace(spec, base_url="nonsense"))
+    with pytest.raises(EngineError, match="Port out of range.*expected http://HOST:PORT/v1"):
+        open_engine(replace(spec, base_url="http://127.0.0.1:99999/v1"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ALL_PROXY", "socks5://127.0.0.1:9"), ("ALL_PROXY", "x://y"), ("SSL_CERT_FILE", "/nowhere")],
+)
+def test_a_client_that_cannot_be_built_names_the_variables_that_say_how(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    spec = EngineSpec(kind="server", model="base", base_url="http://127.0.0.1:9/v1")
+    with pytest.raises(EngineError, match="correct or unset the variables.*ALL_PROXY and SSL_CERT"):
+        open_engine(spec)
 
 
 def drip(head: bytes, byte: bytes) -> Any:
@@ -188,6 +215,48 @@ def test_a_new_lease_replaces_the_old_one():
         time.sleep(0.01)
         opened.lease(30)
         assert len(opened.generate([request()] * 3)) == 3
+
+
+@pytest.mark.parametrize("play", ENDLESS.values(), ids=ENDLESS)
+def test_a_stop_from_another_thread_ends_every_request_for_good(play):
+    with engine(lambda path, body: play) as opened:
+        assert isinstance(opened, Stoppable)
+        began = time.monotonic()
+        timer = threading.Timer(0.2, opened.stop)
+        timer.start()
+        with pytest.raises(EngineLost, match="was stopped; open another"):
+            opened.generate([request()] * 40)
+        assert time.monotonic() - began < 0.9
+        timer.join()
+        sent = len(opened.seen)
+        with pytest.raises(EngineLost, match="was stopped"):
+            opened.generate([request()])
+        assert len(opened.seen) == sent
+        opened.close()
+        opened.stop()
+
+
+def test_a_stop_in_a_signal_handler_ends_what_runs():
+    with engine(lambda path, body: silent) as opened:
+        before = signal.signal(signal.SIGALRM, lambda *_: opened.stop())
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        try:
+            began = time.monotonic()
+            with pytest.raises(EngineLost, match="was stopped"):
+                opened.generate([request()])
+            assert time.monotonic() - began < 0.9
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+
+def test_finding_out_what_a_server_is_has_a_deadline_of_its_own_and_leaves_no_lease():
+    with pytest.raises(EngineTimeout, match=r"still being probed after 0\.3 s"):  # noqa: SIM117
+        with engine(lambda path, body: silent, scored=True, open_seconds=0.3):
+            pass
+    with engine(lambda path, body: choice(), open_seconds=1.0) as opened:
+        time.sleep(1.1)
+        assert len(opened.generate([request()])) == 1
 
 
 def test_an_answer_without_end_is_not_read_to_the_end(monkeypatch):
@@ -307,7 +376,7 @@ def test_a_border_that_no_token_respects_is_found_by_counting():
         assert opened.score([ScoreRequest("one two", "", (" 😀 x",))]) == [(Score(-5.0, 2),)]
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("-inf"), 0.5, None, "high"])
+@pytest.mark.parametrize("bad", [float("nan"), float("-inf"), 0.5, None, "high", -(10**400)])
 def test_what_is_no_log_probability_is_refused(bad):
     def answer(path: str, body: dict[str, Any]) -> Any:
         found = echoing(path, body)
@@ -325,6 +394,17 @@ def test_a_server_that_gives_no_log_probabilities_in_the_probe_scores_labels_onl
     def answer(path: str, body: dict[str, Any]) -> Any:
         found = echoing(path, body)
         found["choices"][0]["logprobs"]["token_logprobs"][3] = bad
+        return found
+
+    with engine(answer, scored=True) as opened:
+        assert opened.info.scores == "labels"
+
+
+def test_zeros_in_the_place_of_log_probabilities_are_none():
+    def answer(path: str, body: dict[str, Any]) -> Any:
+        found = echoing(path, body)
+        logprobs = found["choices"][0]["logprobs"]
+        logprobs["token_logprobs"] = [None, *(0.0 for _ in logprobs["tokens"][1:])]
         return found
 
     with engine(answer, scored=True) as opened:

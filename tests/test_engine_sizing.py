@@ -87,6 +87,8 @@ def test_it_is_measured_once_per_model_and_device_and_recorded(
         b"[]",
         b"{}",
         b'{"batch_size": 5000, "seconds": {}, "row_bytes": 1, "free_bytes": 1}',
+        b'{"batch_size": 64.0, "seconds": {}, "row_bytes": 1, "free_bytes": 1}',
+        b'{"batch_size": 64, "seconds": {}, "row_bytes": true, "free_bytes": 1}',
     ],
 )
 def test_a_damaged_record_is_measured_again(
@@ -107,3 +109,18 @@ def test_a_folder_that_cannot_be_written_does_no_harm(
     (tmp_path / "sizes").write_text("a file, not a folder", encoding="utf-8")
     played(monkeypatch, {16: 1.0, 32: 2.0})
     assert sizing.measured(loaded, tmp_path, digest="a").batch_size == 16
+
+
+def test_memory_is_looked_at_whenever_a_model_is_loaded(
+    loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A size that memory bounded is not kept, and one that was kept is bounded again."""
+    seconds = {16 * 2**i: 1.0 for i in range(7)}
+    played(monkeypatch, seconds, row_bytes=1000)
+    monkeypatch.setattr(sizing, "free_bytes", lambda _: 1000 * 64)
+    assert sizing.measured(loaded, tmp_path, digest="a").batch_size == 32
+    assert not (tmp_path / "sizes").exists()
+    monkeypatch.setattr(sizing, "free_bytes", lambda _: 1 << 40)
+    assert sizing.measured(loaded, tmp_path, digest="a").batch_size == sizing.LARGEST
+    monkeypatch.setattr(sizing, "free_bytes", lambda _: 1000 * 20)
+    assert sizing.measured(loaded, tmp_path, digest="a").batch_size == 10

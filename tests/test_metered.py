@@ -337,3 +337,41 @@ def test_what_an_engine_re_planned_stands_in_the_result_of_that_operation(memory
     assert bench.meter.replans == ()
     assert bench.meter.run("a", work, stage="pilot") == told
     assert bench.meter.replans == (replan,), "looked up"
+
+
+def test_an_engine_stopped_while_it_opens_is_closed_and_paid_for(memory: Path) -> None:
+    bench = Bench(memory)
+
+    def opened() -> Engine:
+        bench.meter.stop()
+        return bench.open_engine()
+
+    meter = EngineMeter(
+        Journal(bench.ledger), opened, lease=Lease(RATE, seconds=100.0), clock=bench.clock
+    )
+    bench.meter = meter
+    for _ in range(2):
+        with pytest.raises(EngineLost, match="stopped"):
+            meter.run("a", lambda engine: {}, stage="pilot")
+    assert meter.engine is None and [e.closed for e in bench.engines] == [1], "opened once only"
+    assert bench.rows() == [("a", 100, 5), ("engine-release", 0, 2), ("a#2", 100, 0)]
+
+
+@pytest.mark.parametrize("error", [EngineError("x"), EngineTimeout("x")])
+def test_an_opening_that_fails_after_its_lease_is_paid_for_in_full(
+    memory: Path, error: EngineError
+) -> None:
+    bench = Bench(memory)
+
+    def slow() -> Engine:
+        bench.clock.pass_(120)
+        raise error
+
+    meter = EngineMeter(
+        Journal(bench.ledger), slow, lease=Lease(RATE, seconds=100.0), clock=bench.clock
+    )
+    with pytest.raises(type(error)):
+        meter.run("a", lambda engine: {}, stage="pilot")
+    assert bench.rows() == [("a", 100, 100), ("engine-release", 0, 20)]
+    meter.release()
+    assert len(bench.rows()) == 2 and audit(bench.ledger.database) == ()

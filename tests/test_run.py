@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from agent.policy import Step
 from agent.session import open_session
 from agent.stages import planning
 from agent.store import RunStore
+from pipeline.engine import scripted
 
 QUIET: Callable[[Any], None] = lambda event: None  # noqa: E731
 
@@ -130,6 +132,28 @@ def test_what_changes_during_scale_ends_it_and_keeps_its_rows(
     ending = runner.approve(waiting, "r", plan.hash, QUIET, accept_shortfall=True)
     assert ending.status == "done_short" and "prompts_digest changed" in ending.reason
     assert (waiting / "r" / "dataset" / "train.jsonl").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("field", "what"),
+    [("digest", "the model's weights"), ("device", "the device"), ("dtype", "the number format")],
+)
+def test_another_engine_than_the_approved_one_ends_scale(
+    waiting: Path, monkeypatch: pytest.MonkeyPatch, field: str, what: str
+) -> None:
+    plan = runner.offer(waiting, "r", 120)
+    changed = replace(scripted.INFO, **{field: "another"})
+    monkeypatch.setattr("pipeline.engine.scripted.INFO", changed)
+    ending = runner.approve(waiting, "r", plan.hash, QUIET, accept_shortfall=True)
+    assert f"{what} changed since plan" in ending.reason and "found 'another'" in ending.reason
+
+
+def test_a_run_that_was_stopped_where_it_waits_says_that_it_waits(waiting: Path) -> None:
+    with open_session(waiting, "r") as session:
+        session.note("drained", "stopped at a border; continue with: resume r")
+    ending = runner.resume(waiting, "r", QUIET)
+    assert (ending.status, ending.exit_code) == ("waiting", 3)
+    assert RunStore.open(waiting, "r").load_run().status == "waiting"
 
 
 def test_a_yes_that_a_dying_process_recorded_is_acted_on(waiting: Path) -> None:

@@ -82,6 +82,7 @@ class EngineMeter:
         self._open_engine = open_engine
         self._clock = clock
         self._engine: Engine | None = None
+        self._stopped = False
         self._started: float | None = None
         self._paid = _NOTHING
         self._offered = _NOTHING
@@ -126,14 +127,22 @@ class EngineMeter:
                 incurred=lambda _: self._offer({}, most=end),
             ).result
         except _GONE:
-            self._settled()
-            self.release()
+            if self._engine is not None:
+                self._settled()
+                self.release()
             raise
         finally:
+            self._paid = self._offered
+            if self._engine is None and self._running().seconds > end.seconds:
+                self._post_tail(self._offer({}))  # opening one failed after its lease
             self._settled()
 
     def stop(self) -> None:
-        """End what the engine does, from any thread or signal handler; that operation fails."""
+        """End what the engine does, from any thread or signal handler; all operations fail.
+
+        An engine that is being opened is closed as soon as it is open.
+        """
+        self._stopped = True
         if isinstance(self._engine, Stoppable):
             self._engine.stop()
 
@@ -170,10 +179,12 @@ class EngineMeter:
         return envelope.free if envelope is not None else 0
 
     def _work(self, work: Callable[[Engine], dict[str, Any]], end: _Bill) -> Outcome:
+        self._check_stopped()
         if self._started is None:
             self._started = self._clock()
         if self._engine is None:
             self._engine = self._open_engine()
+        self._check_stopped()
         engine = self._engine
         if isinstance(engine, Leased):
             engine.lease(max(0.0, end.seconds - self._running().seconds))
@@ -185,6 +196,10 @@ class EngineMeter:
         if self.replans:
             result = result | {"replans": [asdict(replan) for replan in self.replans]}
         return self._offer(result)
+
+    def _check_stopped(self) -> None:
+        if self._stopped:
+            raise EngineLost("the engine was stopped")
 
     def _running(self) -> _Bill:
         """The bill since the engine's start, as of now."""

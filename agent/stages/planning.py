@@ -120,6 +120,7 @@ def check_unchanged(session: Session, plan: Plan) -> None:
         "version": program_version(),
         "prompts_digest": prompts_digest(),
         "config_digest": session.config.digest(),
+        "usd_per_hour": session.meter.lease.usd_per_hour,
     }
     changed = [name for name, value in now.items() if getattr(plan, name) != value]
     if changed:

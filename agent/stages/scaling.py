@@ -17,6 +17,7 @@ from pipeline.engine.base import Engine
 from pipeline.generate import MicroBatch, drawn, run_micro_batch
 from pipeline.metrics import measure
 from pipeline.novelty import NoveltyIndex
+from pipeline.types import EngineInfo
 
 POOL = 2000
 """Latest kept rows that prompts may show as examples."""
@@ -55,11 +56,7 @@ def _buy(session: Session, plan: Plan, number: int, show: Show) -> None:
     batch = MicroBatch("scale", 0, number, number * each, plan.micro_batch, plan.seed)
 
     def work(engine: Engine) -> dict[str, Any]:
-        if engine.info.digest != plan.model_digest:
-            raise ApprovalError(
-                f"the model's weights changed since plan {plan.hash[:12]} was approved: "
-                f"found {engine.info.digest[:12]}, approved {plan.model_digest[:12]}"
-            )
+        _check_engine(engine.info, plan)
         seen = NoveltyIndex(beside=committed.seen)
         pool = committed.pool[-POOL:]
         result = run_micro_batch(engine, batch, plan.params, seen=seen, pool=pool)
@@ -67,6 +64,21 @@ def _buy(session: Session, plan: Plan, number: int, show: Show) -> None:
         return {"artifact": artifact, "tokens": result.tokens}
 
     session.buy(op_id(number), work, show, stage="scale")
+
+
+def _check_engine(info: EngineInfo, plan: Plan) -> None:
+    """The engine must be the one that was approved."""
+    found = {
+        "model_digest": ("the model's weights", info.digest),
+        "device": ("the device", info.device),
+        "dtype": ("the number format", info.dtype),
+    }
+    for name, (what, value) in found.items():
+        if value != getattr(plan, name):
+            raise ApprovalError(
+                f"{what} changed since plan {plan.hash[:12]} was approved: found {value[:40]!r}, "
+                f"approved {getattr(plan, name)[:40]!r}"
+            )
 
 
 def _decide(session: Session, plan: Plan) -> Decision:

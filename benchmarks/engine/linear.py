@@ -1,7 +1,7 @@
 """What ten times the rows cost: time and memory of 960 answers, and of the same ones in tenths.
 
-Both are drawn in fresh processes, in batches of as many rows as a tenth has. A tenth is timed as the
-mean of ten calls over the same 960 instructions, because single tenths differ in length by more
+Both are drawn in fresh processes, in batches of as many rows as a tenth has. A tenth is timed as
+the mean of ten calls over the same 960 instructions, because single tenths differ in length by more
 than what is looked for.
 """
 

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from pipeline.engine.base import EngineSpec
+from pipeline.engine.local.scratch import scratch_folder
 from pipeline.errors import EngineError
 
 EMBEDDED_NAME: Final = "gemma-3-270m"
@@ -58,11 +58,22 @@ class Checkpoint:
 
 
 def cache_folder(spec: EngineSpec) -> Path:
-    """Where converted models are kept."""
+    """Where converted models are kept.
+
+    Raises:
+        EngineError: if nothing names a folder and the user has no home.
+    """
     if spec.cache_dir is not None:
         return spec.cache_dir
-    default = Path.home() / ".cache" / "sft-assay"
-    return Path(os.environ.get("SFT_ASSAY_CACHE") or default)
+    if named := os.environ.get("SFT_ASSAY_CACHE"):
+        return Path(named)
+    try:
+        return Path.home() / ".cache" / "sft-assay"
+    except RuntimeError as error:
+        raise EngineError(
+            "there is no home folder to keep converted models in; set SFT_ASSAY_CACHE to a folder "
+            "that can be written to"
+        ) from error
 
 
 def resolve(spec: EngineSpec) -> ModelFiles:
@@ -74,13 +85,17 @@ def resolve(spec: EngineSpec) -> ModelFiles:
     if spec.model == "embedded":
         ready = (_converted(spec, EMBEDDED_SHA256) / _MANIFEST).is_file()
         return ModelFiles("embedded", EMBEDDED_NAME, _embedded_parts(), ready)
-    path = Path(spec.model).expanduser()
-    if path.is_dir():
-        return ModelFiles("folder", path.resolve().name, _weights(path), True)
-    if path.is_file() and path.suffix == ".gguf":
-        return ModelFiles("gguf", path.stem, (path,), False)
+    why = ""
+    try:
+        path = Path(spec.model).expanduser()
+        if path.is_dir():
+            return ModelFiles("folder", path.resolve().name, _weights(path), True)
+        if path.is_file() and path.suffix == ".gguf":
+            return ModelFiles("gguf", path.stem, (path,), False)
+    except (RuntimeError, OSError) as error:
+        why = f" ({getattr(error, 'strerror', None) or error})"
     raise EngineError(
-        f"no model at {spec.model!r}; expected 'embedded', a folder with config.json and "
+        f"no model at {spec.model!r}{why}; expected 'embedded', a folder with config.json and "
         f".safetensors files, or a .gguf file (a model of a hub is downloaded beforehand, with "
         f"'hf download NAME --local-dir FOLDER')"
     )
@@ -109,8 +124,9 @@ def embedded_gguf(spec: EngineSpec) -> Path:
     """The embedded model as one checked .gguf file in the cache folder, for a server to load."""
     target = cache_folder(spec) / f"{EMBEDDED_NAME}-{EMBEDDED_SHA256[:12]}.gguf"
     if not (target.is_file() and sha256(target) == EMBEDDED_SHA256):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _assemble(_embedded_parts(), target, EMBEDDED_SHA256)
+        with scratch_folder(target.parent) as scratch:
+            _assemble(_embedded_parts(), scratch / target.name, EMBEDDED_SHA256)
+            (scratch / target.name).replace(target)
     return target
 
 
@@ -166,11 +182,10 @@ def _converted(spec: EngineSpec, digest: str) -> Path:
 
 def _convert(files: ModelFiles, folder: Path, digest: str) -> None:
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".convert-") as scratch:
-            gguf = Path(scratch) / "model.gguf"
+        with scratch_folder(folder.parent) as scratch:
+            gguf = scratch / "model.gguf"
             _assemble(files.sources, gguf, digest)
-            made = Path(scratch) / "made"
+            made = scratch / "made"
             _write_safetensors(gguf, made)
             _write_manifest(made, digest)
             _publish(made, folder)
@@ -182,32 +197,31 @@ def _convert(files: ModelFiles, folder: Path, digest: str) -> None:
 
 
 def _assemble(parts: Iterable[Path], target: Path, digest: str) -> None:
-    """Join parts into one file that has the expected hash, or leave nothing."""
+    """Join parts into one file, which must have the expected hash."""
     found = hashlib.sha256()
-    handle, scratch = tempfile.mkstemp(dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            for part in parts:
-                with part.open("rb") as file:
-                    while block := file.read(_BLOCK):
-                        found.update(block)
-                        out.write(block)
-        if found.hexdigest() != digest:
-            raise EngineError(
-                f"the model file is corrupt: SHA-256 {found.hexdigest()}, expected {digest}; "
-                f"for the embedded model run: {INSTALL} --force-reinstall"
-            )
-        Path(scratch).replace(target)
-    finally:
-        Path(scratch).unlink(missing_ok=True)
+    with target.open("wb") as out:
+        for part in parts:
+            with part.open("rb") as file:
+                while block := file.read(_BLOCK):
+                    found.update(block)
+                    out.write(block)
+    if found.hexdigest() != digest:
+        raise EngineError(
+            f"the model file is corrupt: SHA-256 {found.hexdigest()}, expected {digest}; "
+            f"for the embedded model run: {INSTALL} --force-reinstall"
+        )
 
 
 def _write_safetensors(gguf: Path, folder: Path) -> None:
     if find_spec("gguf") is None:
         raise EngineError(f"reading a .gguf file needs the package gguf; run: {INSTALL}")
+    from safetensors import SafetensorError
+
     try:
         with redirect_stderr(StringIO()):  # a progress bar that no setting turns off
             _convert_gguf(gguf, folder)
+    except SafetensorError as error:  # what it cannot write it does not call an OSError
+        raise OSError(str(error)) from error
     except (
         ValueError,
         KeyError,

@@ -144,4 +144,4 @@ def _scores(item: Item, logits: "Tensor", done: int) -> list[list[float]]:
         )
     targets = [ids[done : done + len(logits)] for ids in item.targets]
     place = torch.tensor(targets, device=logits.device).T
-    return (logits.gather(1, place).float() - totals[:, None]).tolist()  # type: ignore[no-any-return]
+    return (logits.gather(1, place).float() - totals[:, None]).tolist()

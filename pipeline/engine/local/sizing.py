@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
@@ -46,6 +46,8 @@ class Sizing:
     """Memory of a row of 1,024 tokens: keys, values and its logits."""
     free_bytes: int
     """Free memory of the device before the first row."""
+    bounded: bool = False
+    """Whether memory and not speed set the batch size: the next time there may be more of it."""
 
 
 def measured(loaded: Loaded, cache: Path, *, digest: str) -> Sizing:
@@ -60,7 +62,12 @@ def measured(loaded: Loaded, cache: Path, *, digest: str) -> Sizing:
     name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     file = cache / "sizes" / f"{name}.json"
     if (found := _recorded(file)) is None:
-        _record(file, found := measure(loaded), facts)
+        found = measure(loaded)
+        if not found.bounded:
+            _record(file, found, facts)
+    most = int(_SHARE * free_bytes(loaded.device) / found.row_bytes)
+    if most < found.batch_size:
+        return replace(found, batch_size=max(1, most), bounded=True)
     return found
 
 
@@ -80,7 +87,9 @@ def _recorded(file: Path) -> Sizing | None:
         found: dict[str, Any] = json.loads(file.read_bytes())
         seconds = {int(rows): float(s) for rows, s in found["seconds"].items()}
         sizing = Sizing(found["batch_size"], seconds, found["row_bytes"], found["free_bytes"])
-        return sizing if SMALLEST <= sizing.batch_size <= LARGEST else None
+        counts = (sizing.batch_size, sizing.row_bytes, sizing.free_bytes)
+        whole = all(type(count) is int for count in counts)
+        return sizing if whole and SMALLEST <= sizing.batch_size <= LARGEST else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -110,8 +119,9 @@ def measure(loaded: Loaded) -> Sizing:
             before = seconds.get(rows // 2)
             if before is not None and 2 * before < _GAIN * seconds[rows]:
                 return Sizing(rows // 2, seconds, row_bytes, free)
-            if 2 * rows > LARGEST or 2 * rows * row_bytes > _SHARE * free:
-                return Sizing(rows, seconds, row_bytes, free)
+            full = 2 * rows * row_bytes > _SHARE * free
+            if full or 2 * rows > LARGEST:
+                return Sizing(rows, seconds, row_bytes, free, bounded=full)
             rows *= 2
 
 

@@ -26,6 +26,8 @@ def wait_politely() -> None:
     """
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = SPINS
+    # Kernels are kept for each shape of batch, a thousand of them by default: a gigabyte.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 
 
 def large_pages(environ: Mapping[str, str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,18 +56,25 @@ class Child:
         self._silence = silence
         self._unsent = bytearray()
         self._received = bytearray()
-        self._output = tempfile.TemporaryFile()
-        self._socket, theirs = socket.socketpair()
-        lifeline, self._lifeline = os.pipe()
         try:
-            self._process = _start(theirs.fileno(), lifeline, self._output.fileno())
+            self._open()
         except OSError as error:
             raise EngineError(f"cannot start a process for the engine: {error}") from error
-        finally:
-            theirs.close()
-            os.close(lifeline)
         self._socket.setblocking(False)
         self.tell(first)
+
+    def _open(self) -> None:
+        """Start the process; what is opened for it is kept until the end, or closed if it fails."""
+        with ExitStack() as kept, ExitStack() as handed:
+            self._output = kept.enter_context(tempfile.TemporaryFile())
+            self._socket, theirs = socket.socketpair()
+            kept.enter_context(self._socket)
+            handed.enter_context(theirs)
+            lifeline, ours = os.pipe()
+            kept.callback(os.close, ours)
+            handed.callback(os.close, lifeline)
+            self._process = _start(theirs.fileno(), lifeline, self._output.fileno())
+            self._kept = kept.pop_all()
 
     @property
     def pid(self) -> int:
@@ -109,9 +116,7 @@ class Child:
         self.ended = True
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_DYING_SECONDS)
-        self._socket.close()
-        os.close(self._lifeline)
-        self._output.close()
+        self._kept.close()
 
     def _next(self, until: float) -> bytes:
         quiet = 0.0

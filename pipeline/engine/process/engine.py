@@ -1,8 +1,9 @@
 """An engine in a process of its own, which can be ended: by its lease, its silence, or its death.
 
 A hang, a fault of the device or an out-of-memory kill ends that process and not the run. The one
-idea: memory that ran out is answered with half the batch, and every such re-plan is kept, so that
-it can be recorded and held to. Which engine it is, is left to a factory that the process imports.
+idea: memory that ran out is answered with half the batch, or first with another try where that
+would not make the call smaller, and every such re-plan is kept, so that it can be recorded and
+held to. Which engine it is, is left to a factory that the process imports.
 """
 
 import math
@@ -89,12 +90,18 @@ class ProcessEngine:
         return Child((self._factory, self._spec), silence=self._silence)
 
     def _batch(self, verb: str, rows: Sequence[Any]) -> list[Any]:
+        tried_again = False
         while True:
             self._ready()
             try:
                 answers: list[Any] = self._ask(verb, list(rows))
             except EngineOutOfMemory as error:
-                self._replan(error, len(rows))
+                size = self._info.batch_size if self._info else None
+                if not tried_again and size is not None and len(rows) < size // 2:
+                    tried_again = True
+                    self._go_on(size)
+                else:
+                    self._replan(error, size)
                 continue
             if len(answers) != len(rows):
                 raise EngineError(
@@ -139,20 +146,22 @@ class ProcessEngine:
             raise answer
         return answer
 
-    def _replan(self, error: EngineOutOfMemory, rows: int) -> None:
-        """Halve the batch, in the process or, if that died, in another one."""
-        assert self._info is not None
-        size = self._info.batch_size
+    def _replan(self, error: EngineOutOfMemory, size: int | None) -> None:
+        """Halve the batch."""
         if size is None or size < 2:
             raise EngineOutOfMemory(
                 f"{error}; not even one row at a time fits: shorten prompts or max_new_tokens, "
                 "set engine.quantization, or choose a smaller model or a larger device"
             ) from error
-        after = max(1, min(size, rows) // 2)
-        self._spec = replace(self._spec, batch_size=after)
+        self._go_on(size // 2)
+        self._replans += (Replan(str(error), size, size // 2),)
+
+    def _go_on(self, size: int) -> None:
+        """Take batches of ``size`` rows, in the process or, if that died, in another one."""
+        assert self._info is not None
+        self._spec = replace(self._spec, batch_size=size)
         if self._child.ended:
             self._child, self._info = self._start(), None
         else:
-            self._ask("resize", after)
-            self._info = replace(self._info, batch_size=after)
-        self._replans += (Replan(str(error), size, after),)
+            self._ask("resize", size)
+            self._info = replace(self._info, batch_size=size)

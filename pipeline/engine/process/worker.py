@@ -29,8 +29,14 @@ from pipeline.errors import AgentError, EngineOutOfMemory
 
 BEAT_SECONDS: Final = 1.0
 """How often it shows that it is alive."""
-_OUT_OF_MEMORY: Final = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-"""What the errors of devices, of torch's allocator for CPUs and of cuBLAS say."""
+_OUT_OF_MEMORY: Final = (
+    "out of memory",
+    "can't allocate memory",
+    "ALLOC_FAILED",
+    "std::bad_alloc",
+    "could not create a memory object",
+)
+"""What the errors of devices, torch's allocator for CPUs, cuBLAS, C++ and oneDNN say."""
 _FIRST_TO_GO: Final = "500"
 """Which process the kernel kills first when memory runs out: this one, not the run's."""
 

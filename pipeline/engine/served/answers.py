@@ -36,7 +36,20 @@ def only_choice(answer: dict[str, Any]) -> dict[str, Any]:
 
 def used(answer: dict[str, Any], name: str) -> int:
     """A count of tokens."""
-    return field(field(answer, "usage", dict), name, int)
+    count = field(field(answer, "usage", dict), name, int)
+    if count < 0:
+        raise Untrusted(f"the server's answer has {name} = {count!r:.100}; expected 0 or more")
+    return count
+
+
+def token_ids(answer: dict[str, Any], name: str) -> tuple[int, ...]:
+    """Numbers of tokens."""
+    ids = field(answer, name, list)
+    if not all(type(i) is int and i >= 0 for i in ids):
+        raise Untrusted(
+            f"the server's answer has {name} = {ids!r:.100}; expected whole numbers from 0 up"
+        )
+    return tuple(ids)
 
 
 def echo_tokens(answer: dict[str, Any]) -> list[Token]:
@@ -72,10 +85,14 @@ def likely_tokens(answer: dict[str, Any]) -> list[Token]:
 
 
 def tells(tokens: list[Token], text: str) -> bool:
-    """Whether these are the tokens of ``text``, each with a log-probability but the first."""
+    """Whether these are the tokens of ``text``, each with a log-probability but the first.
+
+    A server that has none may fill their places with zeros.
+    """
     scored = "".join(t.text for t in tokens[1:])
     complete = all(t.logprob is not None and _usable(t.logprob) for t in tokens[1:])
-    return len(tokens) > 4 and complete and text.endswith(scored)
+    filled = all(t.logprob == 0 for t in tokens[1:])
+    return len(tokens) > 4 and complete and not filled and text.endswith(scored)
 
 
 def tail(tokens: list[Token], text: str) -> int | None:
@@ -104,8 +121,12 @@ def total(tokens: list[Token], text: str) -> Score:
 
 
 def _number(value: object) -> float | None:
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if plain else None  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond what a float holds
+        return None
 
 
 def _usable(logprob: float) -> bool:

@@ -10,9 +10,11 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
-from pipeline.errors import EngineError, EngineTimeout
+from pipeline.errors import EngineError, EngineLost, EngineTimeout
 
 TIMEOUT_SECONDS: Final = 300.0
 """Longest that one request may take from its first byte to its last."""
@@ -67,18 +69,29 @@ class Connection:
         self._ends: float | None = None
         self._lease = 0.0
         self._closed = False
+        self._stopped = False
+        self._under_way: asyncio.Task[Any] | None = None
         self._runner = asyncio.Runner()
-        self._client = httpx2.AsyncClient(
-            headers=_headers(api_key),
-            timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),
-            limits=httpx2.Limits(max_connections=concurrency, keepalive_expiry=_IDLE_SECONDS),
-        )
+        _check_port(self.base_url)
+        headers = _headers(api_key)
+        try:
+            self._client = httpx2.AsyncClient(
+                headers=headers,
+                timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),
+                limits=httpx2.Limits(max_connections=concurrency, keepalive_expiry=_IDLE_SECONDS),
+            )
+        except (ImportError, OSError, ValueError, httpx2.InvalidURL) as error:
+            raise EngineError(
+                f"no HTTP client for {self.base_url} can be built here ({error}); correct or unset "
+                f"the variables of proxies and certificates, such as ALL_PROXY and SSL_CERT_FILE"
+            ) from error
 
     def each(self, work: Callable[[_In], Awaitable[_Out]], items: Sequence[_In]) -> list[_Out]:
         """Results in the order of ``items``; at the first failure all that is under way ends.
 
         Raises:
             EngineTimeout: if the lease ends before they do.
+            EngineLost: if the connection is stopped.
         """
         if self._closed:
             raise EngineError(f"the engine at {self.base_url} is closed; open another")
@@ -96,9 +109,17 @@ class Connection:
         """The server's answer to a question without a body; errors as in :meth:`post`."""
         return await self._ask("GET", url, None)
 
-    def lease(self, seconds: float) -> None:
-        """End all requests ``seconds`` from now."""
-        self._lease, self._ends = seconds, time.monotonic() + seconds
+    def lease(self, seconds: float | None) -> None:
+        """End all requests ``seconds`` from now; at None they may take as long as they like."""
+        self._lease = seconds or 0.0
+        self._ends = None if seconds is None else time.monotonic() + seconds
+
+    def stop(self) -> None:
+        """Give up what is under way, from any thread or signal handler; nothing more is sent."""
+        self._stopped = True
+        if (task := self._under_way) is not None:
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                task.get_loop().call_soon_threadsafe(task.cancel)
 
     def close(self) -> None:
         """Close the sockets; once is enough."""
@@ -110,6 +131,7 @@ class Connection:
     async def _each(
         self, work: Callable[[_In], Awaitable[_Out]], items: Sequence[_In]
     ) -> list[_Out]:
+        self._under_way = asyncio.current_task()
         left = None if self._ends is None else self._ends - time.monotonic()
         todo, done = iter(enumerate(items)), dict[int, _Out]()
 
@@ -118,15 +140,23 @@ class Connection:
                 done[place] = await work(item)
 
         try:
+            if self._stopped:
+                raise self._lost()
             async with asyncio.timeout(left), asyncio.TaskGroup() as group:
                 for _ in range(min(self._concurrency, len(items))):
                     group.create_task(worker())
         except TimeoutError as error:
             raise self._late() from error
+        except asyncio.CancelledError as error:
+            if self._stopped:
+                raise self._lost() from error
+            raise
         except ExceptionGroup as errors:
             failed = errors.exceptions[0]
         else:
             return [done[place] for place in range(len(items))]
+        finally:
+            self._under_way = None
         raise failed
 
     async def _ask(self, method: str, url: str, content: bytes | None) -> dict[str, Any]:
@@ -140,7 +170,7 @@ class Connection:
                 f"the server at {self.base_url} did not end its answer within {self._timeout:g} s; "
                 f"see its log, or lower max_new_tokens or engine.concurrency"
             ) from error
-        except (httpx2.RequestError, httpx2.InvalidURL) as error:
+        except (httpx2.RequestError, httpx2.InvalidURL, OSError, ValueError) as error:
             why = self._quote(str(error) or type(error).__name__)
             raise EngineError(
                 f"no answer from {self.base_url} ({why}); start the server, or set engine.base_url"
@@ -198,24 +228,36 @@ class Connection:
             f"ended; raise engine.lease_seconds, or lower the rows of a micro-batch"
         )
 
+    def _lost(self) -> EngineLost:
+        return EngineLost(f"the engine at {self.base_url} was stopped; open another")
+
     def _quote(self, text: str) -> str:
         """Text of the server for a message: short, printable, and without our key."""
         clean = text.replace(self._key, "***") if self._key else text
         return repr(clean[:_QUOTED])
 
 
-def field(tree: Mapping[str, Any], name: str, kind: type[_Out]) -> _Out:
+def field(tree: object, name: str, kind: type[_Out]) -> _Out:
     """A field of an answer, of the type that it must have.
 
     Raises:
         Untrusted: if it is missing or of another type.
     """
-    value = tree.get(name)
+    value = tree.get(name) if isinstance(tree, dict) else None
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise Untrusted(
             f"the server's answer has {name} = {value!r:.100}; expected {kind.__name__}"
         )
     return value
+
+
+def _check_port(base_url: str) -> None:
+    try:
+        urlsplit(base_url).port  # noqa: B018
+    except ValueError as error:
+        raise EngineError(
+            f"engine.base_url is {base_url!r} ({error}); expected http://HOST:PORT/v1"
+        ) from error
 
 
 def _headers(api_key: str | None) -> dict[str, str]:

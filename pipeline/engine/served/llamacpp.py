@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
+from pipeline.engine.served.answers import token_ids
 from pipeline.engine.served.connection import Connection, Refused, Untrusted, field
 from pipeline.types import Completion, FinishReason, GenRequest, Score, ScoreRequest
 
@@ -48,15 +49,19 @@ class LlamaCpp:
         prompt = request.prefix + request.suffix
         answer = await self._post({"prompt": prompt, "return_tokens": True, **asked})
         _compare(asked, field(answer, "generation_settings", dict))
-        ids, reason = _ids(answer, "tokens"), _ENDS.get(field(answer, "stop_type", str))
-        if reason is None or (reason == "length" and len(ids) < sampling.max_new_tokens):
+        ids, reason = token_ids(answer, "tokens"), _ENDS.get(field(answer, "stop_type", str))
+        if reason is None or (reason == "length" and len(ids) != sampling.max_new_tokens):
             raise Untrusted(
                 f"the server ended after {len(ids)} of {sampling.max_new_tokens} tokens "
                 f"({answer.get('stop_type')!r}); give it a longer context"
             )
         stop = field(answer, "stopping_word", str) if reason == "stop" else None
-        kept = ids[:-1] if reason == "eos" else ids
-        return Completion(field(answer, "content", str), kept, reason, stop)
+        if stop is not None and stop not in sampling.stop:
+            raise Untrusted(f"the server stopped at {stop!r:.100}, which was not asked for")
+        text, kept = field(answer, "content", str), ids[:-1] if reason == "eos" else ids
+        if text and not ids:
+            raise Untrusted(f"the server made the text {text!r:.100} of no tokens")
+        return Completion(text, kept, reason, stop)
 
     async def scores(self) -> Literal["any", "labels"]:
         """Any text can be forced; try whether in one request."""
@@ -102,7 +107,7 @@ class LlamaCpp:
         neutral = {"temperature": 0.0, "repeat_penalty": 1.0, "samplers": _SAMPLERS}
         answer = await self._post(body | neutral | force)
         drawn = field(answer, "completion_probabilities", list)
-        if [token.get("id") for token in drawn] != list(wanted):
+        if [field(token, "id", int) for token in drawn] != list(wanted):
             raise Untrusted(f"the server did not take the tokens {wanted}; it cannot score text")
         logprobs = [float(field(token, "logprob", float)) for token in drawn]
         if bad := [p for p in logprobs if not math.isfinite(p) or p > 0]:
@@ -117,17 +122,10 @@ class LlamaCpp:
 
     async def _tokens(self, text: str, *, first: bool = False) -> tuple[int, ...]:
         url, body = f"{self._connection.root}/tokenize", {"content": text, "add_special": first}
-        return _ids(await self._connection.post(url, body), "tokens")
+        return token_ids(await self._connection.post(url, body), "tokens")
 
     async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
         return await self._connection.post(f"{self._connection.root}/completion", body)
-
-
-def _ids(answer: dict[str, Any], name: str) -> tuple[int, ...]:
-    ids = field(answer, name, list)
-    if not all(isinstance(i, int) for i in ids):
-        raise Untrusted(f"the server's answer has {name} = {ids!r:.100}; expected numbers")
-    return tuple(ids)
 
 
 def _compare(asked: dict[str, Any], used: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from pipeline.engine.served.answers import (
     prompt_tokens,
     tail,
     tells,
+    token_ids,
     total,
     used,
 )
@@ -65,8 +66,7 @@ class OpenAIServer:
         choice = only_choice(answer)
         text, made = field(choice, "text", str), used(answer, "completion_tokens")
         _check(text, made, sampling)
-        ids = choice.get("token_ids")
-        ids = tuple(ids) if isinstance(ids, list) else (UNKNOWN_ID,) * made
+        ids = _ids(choice, made)
         match choice.get("finish_reason"):
             case "length" if made >= sampling.max_new_tokens:
                 if not text and made > 1:
@@ -163,6 +163,15 @@ def _knobs(s: Sampling) -> dict[str, Any]:
     }
 
 
+def _ids(choice: dict[str, Any], made: int) -> tuple[int, ...]:
+    if choice.get("token_ids") is None:
+        return (UNKNOWN_ID,) * made
+    ids = token_ids(choice, "token_ids")
+    if len(ids) != made:
+        raise Untrusted(f"the server gave {len(ids)} token ids of {made} tokens")
+    return ids
+
+
 def _check(text: str, made: int, sampling: Sampling) -> None:
     """Refuse a text that shows that it was not made as asked."""
     if made > sampling.max_new_tokens:
@@ -170,6 +179,8 @@ def _check(text: str, made: int, sampling: Sampling) -> None:
             f"the server ignores max_tokens: it made {made} where {sampling.max_new_tokens} were "
             f"asked for"
         )
+    if text and not made:
+        raise Untrusted(f"the server made the text {text!r:.100} of no tokens")
     for stop in sampling.stop:
         if stop in text:
             raise Untrusted(f"the server ignores stop strings: {stop!r} is in its answer")
@@ -186,7 +197,15 @@ def _stopped(choice: dict[str, Any], sampling: Sampling) -> str | None:
     """
     for name in ("stop_reason", "matched_stop"):
         if name in choice:
-            return choice[name] if choice[name] in sampling.stop else None
+            told = choice[name]
+            if told in sampling.stop:
+                return str(told)
+            if told is None or type(told) is int:
+                return None
+            raise Untrusted(
+                f"the server says {name} = {told!r:.100}; expected one of {list(sampling.stop)}, "
+                f"an end token's number or null"
+            )
     if sampling.stop:
         raise Untrusted(
             "the server does not say whether a stop string or the end of the text came; use vLLM, "

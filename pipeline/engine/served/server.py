@@ -19,8 +19,11 @@ from pipeline.engine.served.connection import TIMEOUT_SECONDS, Connection, Refus
 from pipeline.engine.served.llamacpp import LlamaCpp
 from pipeline.engine.served.openai_server import OpenAIServer
 from pipeline.engine.served.probes import Abilities, Outcome, probe
-from pipeline.errors import EngineError
+from pipeline.errors import EngineError, EngineTimeout
 from pipeline.types import Completion, EngineInfo, GenRequest, Score, ScoreRequest
+
+OPEN_SECONDS: Final = 120.0
+"""Longest that finding out what a server is and honours may take."""
 
 _NO_LIMIT: Final = 2**31 - 1
 """Context of a server that does not tell its own; it then refuses long rows itself."""
@@ -70,6 +73,7 @@ class ServerEngine:
         spec: EngineSpec,
         *,
         timeout: float = TIMEOUT_SECONDS,
+        open_seconds: float = OPEN_SECONDS,
         abilities: Abilities | None = None,
     ) -> "ServerEngine":
         """Reach the server, find the model there, choose a dialect, and probe what it honours.
@@ -77,9 +81,11 @@ class ServerEngine:
         Args:
             spec: Where the server is, and which model.
             timeout: Longest that one request may take, in seconds.
+            open_seconds: Longest that all of this may take, in seconds.
             abilities: What the server honours, where that is known without probes.
 
         Raises:
+            EngineTimeout: if the server is not found out about in ``open_seconds``.
             EngineError: if there is no server, it does not serve ``spec.model``, or it does not
                 even complete a text greedily.
         """
@@ -91,14 +97,26 @@ class ServerEngine:
         )  # fmt: skip
         with ExitStack() as stack:
             stack.callback(connection.close)
-            found = _find(connection)
-            dialect = _dialect(connection, found)
-            scores = connection.each(lambda _: dialect.scores(), [None])[0]
-            if abilities is None:
-                abilities = probe(lambda requests: _outcomes(connection, dialect, requests))
-            info = _info(connection, found, scores)
+            connection.lease(open_seconds)
+            try:
+                opened = cls._found_out(connection, abilities)
+            except EngineTimeout as error:
+                raise EngineTimeout(
+                    f"the server at {connection.base_url} was still being probed after "
+                    f"{open_seconds:g} s; see its log, and start again once it answers faster"
+                ) from error
+            connection.lease(None)
             stack.pop_all()
-        return cls(connection, dialect, info, abilities)
+        return opened
+
+    @classmethod
+    def _found_out(cls, connection: Connection, abilities: Abilities | None) -> "ServerEngine":
+        found = _find(connection)
+        dialect = _dialect(connection, found)
+        scores = connection.each(lambda _: dialect.scores(), [None])[0]
+        if abilities is None:
+            abilities = probe(lambda requests: _outcomes(connection, dialect, requests))
+        return cls(connection, dialect, _info(connection, found, scores), abilities)
 
     @property
     def info(self) -> EngineInfo:
@@ -141,6 +159,10 @@ class ServerEngine:
     def lease(self, seconds: float) -> None:
         """All further requests together may take ``seconds``."""
         self._connection.lease(seconds)
+
+    def stop(self) -> None:
+        """Give up what the server was asked, from any thread; that raises EngineLost."""
+        self._connection.stop()
 
     def close(self) -> None:
         """Close the connection; the server goes on."""
