@@ -4,13 +4,11 @@ Screens read records and books, and change nothing. Model text is never on them.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.config import RunConfig
-from agent.config_file import load_config
 from agent.display import duration
 from agent.lock import holder
 from agent.money.amounts import micro_to_usd
@@ -46,7 +44,7 @@ def status(root: Path, run_id: str) -> Screen:
         f"  {len(rounds)} rounds decided; {_spent(run)}; reviewer {run.reviewer}",
     ]
     if rounds:
-        lines += ["", *_metrics(Metric.from_json(m) for m in rounds[-1].metrics)]
+        lines += ["", *metric_table(Metric.from_json(m) for m in rounds[-1].metrics)]
     lines += ["", _next(root, run)]
     data = run.model_dump(mode="json") | {
         "working_pid": working.pid if working else None,
@@ -166,30 +164,7 @@ def ledger(root: Path, run_id: str) -> Screen:
     }
     summary = "  ".join(f"{name.removesuffix('_usd')} ${usd:.6f}" for name, usd in money.items())
     data = [dict(zip(head, row, strict=True)) for row in rows]
-    return Screen("\n".join([*_columns([head, *rows]), "", summary]), money | {"stages": data})
-
-
-def quality(
-    file: Path, *, rows: Path | None, require: Sequence[str], config: Path | None
-) -> tuple[Screen, bool]:
-    """QC of a file of rows, and whether it passes."""
-    from agent.files import storage_errors
-    from agent.thresholds import bounds
-    from pipeline.qc import qc
-
-    settings = load_config(config) if config else RunConfig()
-    found = qc(
-        file,
-        thresholds=bounds(settings),
-        alpha=settings.thresholds.alpha,
-        require=require,
-        stop=settings.parameters.response.stop,
-    )
-    if rows is not None:
-        with storage_errors(rows):
-            found.write_rows(rows)
-    text = "\n".join([f"{file}: {found.rows} rows", *_metrics(found.metrics)])
-    return Screen(text, found.to_json()), found.exit_status == 0
+    return Screen("\n".join([*columns([head, *rows]), "", summary]), money | {"stages": data})
 
 
 def ending(root: Path, end: Ending) -> Screen:
@@ -216,7 +191,8 @@ def ending(root: Path, end: Ending) -> Screen:
     return Screen("\n".join(lines), facts)
 
 
-def _metrics(metrics: Any) -> list[str]:
+def metric_table(metrics: Iterable[Metric]) -> list[str]:
+    """Metrics as lines of a table."""
     head = ("metric", "value", "count", "interval", "wanted", "verdict")
     rows = [
         (
@@ -229,10 +205,11 @@ def _metrics(metrics: Any) -> list[str]:
         )
         for m in metrics
     ]
-    return _columns([head, *rows])
+    return columns([head, *rows])
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Cells of equal number a row, aligned."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()

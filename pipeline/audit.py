@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from pipeline.clean import trim
-from pipeline.detectors import DETECTORS
+from pipeline.detection.clean import trim
+from pipeline.detection.detectors import DETECTORS
 from pipeline.metrics import FLAGGED, Bound
 from pipeline.types import Sample
 

@@ -8,7 +8,7 @@ on cleaned text tells whether the model or a later stage did it.
 from dataclasses import replace
 from typing import Literal
 
-from pipeline.detectors import DETECTORS
+from pipeline.detection.detectors import DETECTORS
 from pipeline.types import Sample
 
 Cause = Literal[

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipeline.causes import cause
-from pipeline.clean import clean
-from pipeline.critics import CriticName, instruction_scores, pair_scores
-from pipeline.detectors import detect
+from pipeline.critics.scores import CriticName, instruction_scores, pair_scores
+from pipeline.detection.clean import clean
+from pipeline.detection.detectors import detect
 from pipeline.engine.base import Engine
 from pipeline.novelty import NoveltyIndex
 from pipeline.params import GenParams

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.controls import certify_detectors
-from pipeline.detectors import detect
+from pipeline.detection.certify import certify_detectors
+from pipeline.detection.detectors import detect
 from pipeline.errors import ConfigError, DataError
 from pipeline.metrics import FLAGGED, METRICS, Bound, Rules, rate_metric, unmeasured
 from pipeline.novelty import normalise

@@ -17,6 +17,8 @@ _MOST_ROWS = 10**7
 """Beyond this many further rows a verdict counts as out of reach."""
 _LARGEST_LOG = 700.0
 """``exp`` of more overflows; an e-value is shown up to here."""
+_ONE_SIDED = 0.05
+"""Chance that a one-sided limit misses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,16 @@ def clopper_pearson(k: int, n: int, alpha: float) -> tuple[float, float]:
     low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, alpha / 2))
     high = 1.0 if k == n else float(betaincinv(k + 1, n - k, 1 - alpha / 2))
     return low, high
+
+
+def lower_limit(k: int, n: int) -> float:
+    """One-sided lower 95 % limit of a share whose ``n`` was fixed; 0 without rows."""
+    return clopper_pearson(k, n, 2 * _ONE_SIDED)[0] if n else 0.0
+
+
+def upper_limit(k: int, n: int) -> float:
+    """One-sided upper 95 % limit of a share; 1 without rows."""
+    return clopper_pearson(k, n, 2 * _ONE_SIDED)[1] if n else 1.0
 
 
 def _edge(k: int, n: int, floor: float, *, outer: float) -> float:

@@ -17,7 +17,7 @@ from benchmarks.engine.linear import Linear
 from benchmarks.engine.results import Entry, figures, floors
 from benchmarks.engine.setup import Setup
 from benchmarks.engine.workload import GENERATION, SCORING, instruction, workload
-from pipeline.critics import instruction_scores, pair_scores
+from pipeline.critics.scores import instruction_scores, pair_scores
 
 WEIGHTS = Weights(body=100, head=50, bytes_each=2)
 RATES = Rates(bytes_per_second=1000.0, flops_per_second=10_000.0)

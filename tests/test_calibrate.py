@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.calibrate import UNSCORED, Calibration, Scores, calibrate
-from pipeline.critics import LABELS
+from pipeline.critics.calibrate import UNSCORED, Calibration, Scores, calibrate
+from pipeline.critics.scores import LABELS
 from pipeline.engine.scripted import ScriptedEngine
 from pipeline.errors import EngineError
 from pipeline.params import GenParams

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from pipeline.causes import cause
-from pipeline.clean import clean
-from pipeline.detectors import detect
+from pipeline.detection.clean import clean
+from pipeline.detection.detectors import detect
 from pipeline.types import Sample
 
 PAIR = Sample(0, "Name a fruit.", "Name a fruit.")

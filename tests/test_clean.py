@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.clean import clean, trim
-from pipeline.controls import good_pairs
+from pipeline.detection.clean import clean, trim
+from pipeline.good_pairs import good_pairs
 from tests.detector_cases import GOOD
 
 STOPS = ("\nInstruction", "\nQ:", "\n###", "\nUser:", "\nResponse:")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.clean import clean
-from pipeline.detectors import DETECTORS, detect
+from pipeline.detection.clean import clean
+from pipeline.detection.detectors import DETECTORS, detect
 from pipeline.types import Sample
 from tests.detector_cases import BAD, GOOD
 

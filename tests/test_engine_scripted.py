@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.critics import instruction_scores, pair_scores
+from pipeline.critics.scores import instruction_scores, pair_scores
 from pipeline.engine.scripted import ScriptedEngine
 from pipeline.engine.stops import first_stop, settle
 from pipeline.errors import EngineError

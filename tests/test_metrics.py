@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.controls import certify_detectors
+from pipeline.detection.certify import certify_detectors
 from pipeline.forecast import KeptForecast
 from pipeline.metrics import (
     FLAGGED,

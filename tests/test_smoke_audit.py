@@ -6,8 +6,8 @@ import pytest
 
 from agent.records import SmokeAudit as SmokeAuditRecord
 from pipeline.audit import audit, flagged_rows
-from pipeline.clean import clean
-from pipeline.detectors import DETECTORS, detect
+from pipeline.detection.clean import clean
+from pipeline.detection.detectors import DETECTORS, detect
 from pipeline.metrics import Bound
 from pipeline.types import Sample
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from agent.policy import Decision, Step
 from agent.session import Session, Show
-from pipeline.critics import pair_critics
+from pipeline.critics.scores import pair_critics
 from pipeline.engine.base import Engine
 from pipeline.generate import MicroBatch, drawn, run_micro_batch
 from pipeline.novelty import NoveltyIndex

@@ -15,8 +15,8 @@ from agent.errors import SentinelError, StorageError
 from agent.policy import Decision, Step
 from agent.session import Session, Show
 from agent.stages.pilot import keep_params
-from pipeline.calibrate import Calibration, calibrate
-from pipeline.controls import certify_detectors
+from pipeline.critics.calibrate import Calibration, calibrate
+from pipeline.detection.certify import certify_detectors
 from pipeline.engine.base import Engine
 from pipeline.params import GenParams
 from pipeline.prompting import choose_examples, instruction_prompts, response_prompts

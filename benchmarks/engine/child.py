@@ -18,7 +18,7 @@ from benchmarks.engine.contenders import Absent, Contender, open_contender
 from benchmarks.engine.floor import Pass
 from benchmarks.engine.setup import Setup
 from benchmarks.engine.workload import GENERATION, SCORING, PhaseName, Workload, answering, workload
-from pipeline.critics import instruction_scores, pair_scores
+from pipeline.critics.scores import instruction_scores, pair_scores
 from pipeline.engine.base import Engine
 from pipeline.errors import EngineError
 from pipeline.types import Completion

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Final, Literal
 
-from pipeline.critics import Pair
+from pipeline.critics.scores import Pair
 from pipeline.params import GenParams
 from pipeline.prompting import (
     INSTRUCTION_STOP,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.boundary import next_task
+from pipeline.detection.boundary import next_task
 
 Reason = Literal["echo", "next_task", "delimiter"]
 

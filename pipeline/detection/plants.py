@@ -2,7 +2,7 @@
 
 What a plant must look like follows from the definition of its metric, not from how a detector
 works, so that a detector which looks for the wrong thing fails its certificate. Whether plants
-survive cleaning is the business of ``controls.py``. The one idea: a fault is made from two good
+survive cleaning is the business of ``certify.py``. The one idea: a fault is made from two good
 pairs and a number, so every set of controls is the same in every run.
 """
 

@@ -1,6 +1,6 @@
 """Margins: how high a critic must score a row to accept it, set from its scores on controls.
 
-Which controls is decided in ``controls.py``, what scores mean in ``critics.py``. The one idea: a
+Which controls is decided in ``controls.py``, what scores mean in ``scores.py``. The one idea: a
 margin exists only where the upper 95 % limit of what it falsely accepts stays below a maximum;
 elsewhere the critic's acceptance is uncertified.
 """
@@ -9,8 +9,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.controls import upper_limit
 from pipeline.types import Certificate
+from pipeline.verdict import upper_limit
 
 _BOUND = 20.0
 """Margins are tuned within this many nats of 0."""

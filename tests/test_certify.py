@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.controls import (
+from pipeline.critics.controls import critic_controls
+from pipeline.detection.certify import (
     certify,
     certify_detectors,
-    critic_controls,
-    good_pairs,
     negative_controls,
     positive_controls,
 )
-from pipeline.detectors import DETECTORS
+from pipeline.detection.detectors import DETECTORS
+from pipeline.good_pairs import good_pairs
 
 STOPS = ("\nInstruction", "\nQ:", "\n###", "\nUser:", "\nResponse:")
 

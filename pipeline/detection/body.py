@@ -9,7 +9,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.scaffold import ASKS, REPLIES
+from pipeline.detection.scaffold import ASKS, REPLIES
 
 CODE: Final = re.compile(r"```.*?(?:```|\Z)|`[^`\n]{1,200}`", re.DOTALL)
 """A code block, or code within a line."""

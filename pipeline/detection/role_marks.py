@@ -8,8 +8,8 @@ mark, announces it, lists it among other keys, or shows what a code block above 
 import re
 from collections.abc import Iterator
 
-from pipeline.body import Body, is_key
-from pipeline.scaffold import ASKS, HARD, REPLIES, REQUESTS, ROLE_LINE
+from pipeline.detection.body import Body, is_key
+from pipeline.detection.scaffold import ASKS, HARD, REPLIES, REQUESTS, ROLE_LINE
 
 _QUESTIONS = {"q", "question"}
 """An answer that opens with one of these, such as a riddle, has no claim to the other."""

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.controls import critic_controls
-from pipeline.critics import instruction_scores, pair_critics, pair_scores
+from pipeline.critics.controls import critic_controls
+from pipeline.critics.margins import Margin, check_margin, lowest_margin, set_margin
+from pipeline.critics.scores import instruction_scores, pair_critics, pair_scores
 from pipeline.engine.base import Engine
-from pipeline.margins import Margin, check_margin, lowest_margin, set_margin
 from pipeline.params import CriticParams, GenParams
 from pipeline.types import Certificate
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.body import CODE, Body
-from pipeline.role_marks import foreign_roles
-from pipeline.scaffold import (
+from pipeline.detection.body import CODE, Body
+from pipeline.detection.role_marks import foreign_roles
+from pipeline.detection.scaffold import (
     DOCUMENT_LINE,
     HARD,
     INLINE_ASK,

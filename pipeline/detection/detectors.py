@@ -2,7 +2,7 @@
 
 Pure functions of one sample. What a mark, a loop or an early end looks like is decided in
 ``boundary.py``, ``repetition.py`` and ``endings.py``; duplicates are judged elsewhere. The one
-idea: a detector is worth nothing until ``controls.py`` has shown it cases that it must flag and
+idea: a detector is worth nothing until ``certify.py`` has shown it cases that it must flag and
 cases that it must leave alone. Length is never evidence.
 """
 
@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from pipeline.body import CODE
-from pipeline.boundary import inline_task, next_task, unanswered_task, unmarked_tasks
-from pipeline.clean import delimiter_at_end
-from pipeline.endings import ends_early
-from pipeline.repetition import loops
-from pipeline.scaffold import INLINE_ASK, SPECIAL_TOKEN
+from pipeline.detection.body import CODE
+from pipeline.detection.boundary import inline_task, next_task, unanswered_task, unmarked_tasks
+from pipeline.detection.clean import delimiter_at_end
+from pipeline.detection.endings import ends_early
+from pipeline.detection.repetition import loops
+from pipeline.detection.scaffold import INLINE_ASK, SPECIAL_TOKEN
 from pipeline.types import Sample
 
 Check = Callable[[Sample, Sequence[str]], bool]
