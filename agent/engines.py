@@ -5,7 +5,10 @@ variable that the configuration names, never from a file.
 """
 
 import os
+import runpy
 from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
 
 from agent.config import EngineSection, RunConfig
 from agent.errors import ConfigError
@@ -40,10 +43,26 @@ def device_type(section: EngineSection) -> str:
         return "cpu"
     if section.device != "auto":
         return section.device.split(":")[0]
+    return "cuda" if _built_for_gpu() and _sees_gpu() else "cpu"
+
+
+def _built_for_gpu() -> bool:
+    """Whether torch could use a GPU, by the file that says how it was built; nothing is imported.
+
+    Importing torch takes seconds and 200 MB, and the engine that needs it is another process.
+    """
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        return False
+    built = runpy.run_path(str(Path(spec.origin).with_name("version.py")))
+    return bool(built.get("cuda") or built.get("hip"))
+
+
+def _sees_gpu() -> bool:
     wait_politely()
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return bool(torch.cuda.is_available())
 
 
 def price_per_hour(config: RunConfig) -> float:

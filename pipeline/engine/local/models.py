@@ -222,14 +222,7 @@ def _write_safetensors(gguf: Path, folder: Path) -> None:
             _convert_gguf(gguf, folder)
     except SafetensorError as error:  # what it cannot write it does not call an OSError
         raise OSError(str(error)) from error
-    except (
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        RuntimeError,
-        NotImplementedError,
-    ) as error:
+    except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
         raise EngineError(
             f"cannot convert the .gguf model: {error}; use a safetensors folder instead"
         ) from error
