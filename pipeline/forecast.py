@@ -1,23 +1,25 @@
 """How many distinct instructions, and kept rows, a number of attempts will yield.
 
-A Pitman-Yor process (Pitman & Yor 1997; Lijoi, Mena & Pruenster 2007, "Bayesian nonparametric
-estimation of the probability of discovering new species") is fitted to how often each instruction
-was drawn. What a forecast is used for is not known here. The one idea: discount and concentration
-are uncertain, so a forecast averages over their posterior instead of trusting the likeliest pair.
+What the draws so far say of kinds not yet seen is ``abundance.py``'s; what a forecast is used for
+is not known here. The one idea: a forecast is a sample of possible futures, so medians, intervals
+and the fewest attempts that suffice are all read off the same draws.
 """
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pipeline.abundance import DRAWS, Unseen, stream
 from pipeline.novelty import normalise
 
 VALIDATED_FACTOR: Final = 20
-"""Up to this many times the draws, forecasts have been checked against the truth."""
-_DRAWS = 4000
-"""Draws from the posterior; the interval's ends move by about one part in a hundred."""
+"""Up to this many times the draws, forecasts have been checked against the truth,"""
+VALIDATED_DRAWS: Final = 150
+"""from this many draws on."""
+METHOD: Final = "log-normal or Pitman-Yor abundances, averaged over their posterior"
+"""How distinct instructions beyond the draws are computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +83,12 @@ def forecast_distinct(instructions: Sequence[str], attempts: int) -> Forecast:
     total = sum(counts)
     if total == 0:
         return Forecast(attempts, 0.0, 0.0, float(attempts), None, "no draws", False)
-    sample = _Posterior(counts).distinct(attempts)
-    low, middle, high = _quantiles(sample)
-    method = "rarefaction" if attempts <= total else "Pitman-Yor, averaged over its posterior"
-    within = attempts <= VALIDATED_FACTOR * total
-    return Forecast(attempts, middle, low, high, good_turing_coverage(counts), method, within)
+    low, middle, high = _quantiles(_Kinds(counts).distinct(attempts))
+    method = METHOD if attempts > total else "rarefaction"
+    return Forecast(
+        attempts, middle, float(math.floor(low)), float(math.ceil(high)),
+        good_turing_coverage(counts), method, _validated(total, attempts),
+    )  # fmt: skip
 
 
 def forecast_kept(
@@ -102,12 +105,12 @@ def forecast_kept(
     """
     counts = _counts(instructions)
     total = sum(counts)
-    within = attempts <= VALIDATED_FACTOR * total
+    within = _validated(total, attempts)
     if total == 0 or distinct == 0:
         return KeptForecast(attempts, 0.0, 0.0, float(attempts), target, None, total, False)
-    posterior = _Posterior(counts)
-    rate = _stream("rate").beta(kept + 0.5, distinct - kept + 0.5, _DRAWS)
-    luck = _stream("luck").standard_normal(_DRAWS)
+    posterior = _Kinds(counts)
+    rate = stream("rate").beta(kept + 0.5, distinct - kept + 0.5, DRAWS)
+    luck = stream("luck").standard_normal(DRAWS)
 
     def at(count: int) -> tuple[float, float, float]:
         novel = posterior.distinct(count)
@@ -124,7 +127,11 @@ def _counts(instructions: Sequence[str]) -> list[int]:
     return list(Counter(map(normalise, instructions)).values())
 
 
-def _fewest(reaches: Any, most: int) -> int:
+def _validated(total: int, attempts: int) -> bool:
+    return attempts <= total or VALIDATED_DRAWS <= total >= attempts / VALIDATED_FACTOR
+
+
+def _fewest(reaches: Callable[[int], bool], most: int) -> int:
     low, high = 0, most
     while high - low > 1:
         middle = (low + high) // 2
@@ -139,59 +146,28 @@ def _quantiles(sample: Any) -> tuple[float, float, float]:
     return float(low), float(middle), float(high)
 
 
-def _stream(name: str) -> Any:
-    """A fixed stream of random numbers: the same data give the same forecast."""
-    import numpy as np
-
-    return np.random.default_rng(list(name.encode()))
-
-
-class _Posterior:
-    """Draws of (discount, concentration) given how often each kind was drawn."""
+class _Kinds:
+    """Draws of the number of kinds after any number of draws."""
 
     def __init__(self, counts: Sequence[int]) -> None:
-        self.kinds, self.total, self.counts = len(counts), sum(counts), counts
-        discount, concentration, weight = _grid(counts)
-        chosen = _stream("posterior").choice(len(weight), size=_DRAWS, p=weight)
-        self.discount, self.concentration = discount[chosen], concentration[chosen]
-        self.normal = _stream("spread").standard_normal(_DRAWS)
+        self.counts, self.kinds, self.total = counts, len(counts), sum(counts)
+        self.unseen = Unseen(counts)
+        self.luck = stream("part").standard_normal(DRAWS)
 
     def distinct(self, attempts: int) -> Any:
         """Draws of the number of distinct kinds after ``attempts`` draws in all."""
-        import numpy as np
-
-        if attempts <= self.total:
-            return np.full(_DRAWS, _rarefied(self.counts, attempts))
-        further = attempts - self.total
-        mean, variance = self._further(further)
-        fresh = mean + np.sqrt(np.maximum(variance, 0.0)) * self.normal
-        return self.kinds + np.clip(fresh, 0, further)
-
-    def _further(self, further: int) -> tuple[Any, Any]:
-        """Mean and variance of further kinds.
-
-        X = concentration / discount + kinds has rising-factorial moments that grow by a ratio of
-        gamma functions a step, so both are closed forms.
-        """
-        import numpy as np
-        from scipy.special import gammaln
-
-        s, t, n = self.discount, self.concentration, self.total
-
-        def growth(order: int) -> Any:
-            up = gammaln(t + n + order * s + further) - gammaln(t + n + order * s)
-            return np.expm1(up - gammaln(t + n + further) + gammaln(t + n))
-
-        x, first, second = t / s + self.kinds, growth(1), growth(2)
-        mean = x * first
-        variance = x * (x + 1) * (second + 1) - (x + mean) - (x + mean) ** 2
-        # Where the discount nearly vanishes the difference is lost to rounding; there the
-        # further kinds are a sum of independent events.
-        return mean, np.where(s < 0.02, mean, variance)
+        if attempts > self.total:
+            return self.kinds + self.unseen.further(attempts - self.total)
+        mean, variance = _rarefied(self.counts, attempts)
+        part = mean + variance**0.5 * self.luck
+        return part.clip(min(attempts, 1), min(attempts, self.kinds))
 
 
-def _rarefied(counts: Sequence[int], attempts: int) -> float:
-    """Expected kinds in a random part of the draws (Hurlbert 1971)."""
+def _rarefied(counts: Sequence[int], attempts: int) -> tuple[float, float]:
+    """Expected kinds in a random part of the draws (Hurlbert 1971), and a bound on their variance.
+
+    The bound leaves out that two kinds are missed together less often than by chance.
+    """
     total = sum(counts)
 
     def missed(count: int) -> float:
@@ -201,33 +177,6 @@ def _rarefied(counts: Sequence[int], attempts: int) -> float:
         top = lg(total - count + 1) - lg(total - count - attempts + 1)
         return math.exp(top - lg(total + 1) + lg(total - attempts + 1))
 
-    return len(counts) - math.fsum(map(missed, counts))
-
-
-def _grid(counts: Sequence[int]) -> tuple[Any, Any, Any]:
-    """Discounts, concentrations and posterior weights.
-
-    The prior is flat in the discount and in the logarithm of the concentration.
-    """
-    import numpy as np
-
-    discount, log_concentration = np.meshgrid(
-        np.linspace(0.005, 0.995, 100), np.linspace(math.log(0.1), math.log(1e6), 120)
-    )
-    s, t = discount.ravel(), np.exp(log_concentration.ravel())
-    log = _log_likelihood(counts, s, t)
-    weight = np.exp(log - log.max())
-    return s, t, weight / weight.sum()
-
-
-def _log_likelihood(counts: Sequence[int], s: Any, t: Any) -> Any:
-    """Exchangeable-partition probability of the counts (Pitman 1995), up to a constant."""
-    import numpy as np
-    from scipy.special import gammaln
-
-    kinds, total = len(counts), sum(counts)
-    value = (kinds - 1) * np.log(s) + gammaln(t / s + kinds) - gammaln(t / s + 1)
-    value -= gammaln(t + total) - gammaln(t + 1)
-    for size, times in Counter(counts).items():
-        value += times * (gammaln(size - s) - gammaln(1 - s))
-    return value
+    each = [(missed(count), kinds) for count, kinds in Counter(counts).items()]
+    mean = math.fsum(kinds * (1 - q) for q, kinds in each)
+    return mean, math.fsum(kinds * q * (1 - q) for q, kinds in each)

@@ -87,6 +87,15 @@ def clopper_pearson(k: int, n: int, alpha: float) -> tuple[float, float]:
     return low, high
 
 
+def wilson(k: int, n: int, alpha: float) -> tuple[float, float]:
+    """The two-sided score interval (Wilson 1927) for a rate whose ``n`` > 0 was fixed before."""
+    from scipy.special import ndtri
+
+    z = float(ndtri(1 - alpha / 2))
+    middle, spread = k + z**2 / 2, z * math.sqrt(k * (n - k) / n + z**2 / 4)
+    return max(0.0, (middle - spread) / (n + z**2)), min(1.0, (middle + spread) / (n + z**2))
+
+
 def lower_limit(k: int, n: int) -> float:
     """One-sided lower 95 % limit of a share whose ``n`` was fixed; 0 without rows."""
     return clopper_pearson(k, n, 2 * _ONE_SIDED)[0] if n else 0.0

@@ -72,9 +72,11 @@ def test_nothing_drawn_promises_nothing():
 
 
 def test_far_beyond_the_draws_it_says_so():
-    every = draws(1.5, 100)
-    assert forecast_distinct(every, 2000).within_validated_range
-    assert not forecast_distinct(every, 2001).within_validated_range
+    every = draws(1.5, 150)
+    assert forecast_distinct(every, 3000).within_validated_range
+    assert not forecast_distinct(every, 3001).within_validated_range
+    assert not forecast_distinct(every[:149], 1000).within_validated_range
+    assert forecast_distinct(every[:149], 100).within_validated_range
 
 
 def test_good_turing_coverage():

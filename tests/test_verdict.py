@@ -102,11 +102,55 @@ def _passed(rate, bound):
     return passed
 
 
-def test_a_simulated_run_at_the_limit_agrees():
-    bound = _bounds(0.05, rows=400)
-    bad = np.cumsum(np.random.default_rng(1).random((4000, 400)) < 0.05, axis=1)
-    passed = (bad <= np.array(bound[1:])).any(axis=1).mean()
-    assert passed == pytest.approx(_passed(0.05, bound), abs=0.01)
+LOOKS = (32, *range(128, 1088, 96))
+"""Rows at which a round is looked at: its smoke test, then every micro-batch to the maximum."""
+ROUNDS = 6
+
+
+@pytest.mark.parametrize("limit", [0.02, 0.05, 0.10, 0.5])
+@pytest.mark.parametrize("over", [0.0, 0.002])
+def test_of_2000_runs_just_above_the_limit_at_most_one_in_twenty_ever_passes(limit, over):
+    """Six rounds of fresh rows, each looked at after every micro-batch."""
+    chance = np.random.default_rng(11)
+    passed = np.zeros(2000, dtype=bool)
+    for round_ in range(1, ROUNDS + 1):
+        passed |= _ever_passes(chance, limit + over, limit, alpha_for_round(0.05, round_))
+    assert 0 < passed.mean() <= 0.05
+
+
+@pytest.mark.parametrize("limit", [0.02, 0.05, 0.10, 0.5])
+def test_of_2000_runs_looked_at_after_every_row_few_pass_falsely(limit):
+    passed = _ever_passes(
+        np.random.default_rng(12), limit * 1.01, limit, 0.05, looks=tuple(range(1, 1025))
+    )
+    assert 0 < passed.mean() <= 0.05
+
+
+@pytest.mark.parametrize(("limit", "smallest"), [(0.02, 160), (0.05, 63), (0.10, 31)])
+@pytest.mark.parametrize(("times", "share"), [(3.0, 0.65), (6.5, 0.95)])
+def test_of_2000_runs_at_a_fifth_of_the_limit_most_pass_soon(limit, smallest, times, share):
+    looks = tuple(range(smallest, round(times * smallest) + 1))
+    passed = _ever_passes(np.random.default_rng(13), limit / 5, limit, 0.05, looks=looks)
+    assert passed.mean() >= share
+
+
+def _ever_passes(chance, rate, limit, alpha, looks=LOOKS):
+    """Which of 2,000 runs at a true ``rate`` pass at one of the looks."""
+    most = np.array([_most_bad(n, limit, alpha) for n in looks])
+    steps = np.diff(looks, prepend=0)
+    return (np.cumsum(chance.binomial(steps, rate, size=(2000, len(looks))), axis=1) <= most).any(
+        axis=1
+    )
+
+
+def _most_bad(n, limit, alpha):
+    """Most bad rows of n with which the verdict is PASS; -1 if it never is."""
+    low, high = -1, n
+    while high - low > 1:
+        middle = (low + high) // 2
+        passes = judge_rate(middle, n, limit=limit, alpha=alpha).verdict == "PASS"
+        low, high = (middle, high) if passes else (low, middle)
+    return low
 
 
 def _bounds(limit, *, rows):
