@@ -6,7 +6,7 @@ on cleaned text tells whether the model or a later stage did it.
 """
 
 from dataclasses import replace
-from typing import Literal
+from typing import Final, Literal
 
 from pipeline.detection.detectors import DETECTORS
 from pipeline.types import Sample
@@ -14,6 +14,35 @@ from pipeline.types import Sample
 Cause = Literal[
     "sampling", "stop_rule", "token_cap", "cleaner", "parser", "critic", "detector_suspect"
 ]
+
+TREATED_BY: Final[dict[Cause, tuple[str, ...]]] = {
+    "sampling": (
+        "response.temperature", "response.top_p", "response.repetition_penalty",
+        "instruction.temperature", "instruction.top_p", "instruction.repetition_penalty",
+        "fewshot.set", "fewshot.count", "fewshot.rotation", "topics",
+    ),
+    "stop_rule": ("response.stop",),
+    "token_cap": ("response.max_new_tokens",),
+    "critic": (
+        "critic.instruction_margin", "critic.pair_margin", "instruction.temperature",
+        "instruction.top_p", "instruction.repetition_penalty",
+    ),
+    "parser": (
+        "instruction.temperature", "instruction.top_p", "instruction.repetition_penalty",
+        "instruction.max_new_tokens",
+    ),
+    "cleaner": (),
+    "detector_suspect": (),
+}  # fmt: skip
+"""Parameters that can treat a cause; none for what is wrong with the measurement itself."""
+
+
+def treated_by(cause: str) -> str:
+    """What can treat a cause, in a phrase."""
+    names = next((names for name, names in TREATED_BY.items() if name == cause), ())
+    if names:
+        return f"can be treated by {', '.join(names)}"
+    return "no parameter treats it: the cleaner or a detector is at fault, so a metric is wrong"
 
 
 def cause(sample: Sample) -> Cause | None:

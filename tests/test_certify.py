@@ -1,11 +1,12 @@
 """Certificates: every detector earns one, and one that cannot fire does not."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
-from pipeline.critics.controls import critic_controls
 from pipeline.detection.certify import (
+    certificate,
     certify,
     certify_detectors,
     negative_controls,
@@ -13,6 +14,8 @@ from pipeline.detection.certify import (
 )
 from pipeline.detection.detectors import DETECTORS
 from pipeline.good_pairs import good_pairs
+from pipeline.novelty import normalise
+from pipeline.verdict import lower_limit, upper_limit
 
 STOPS = ("\nInstruction", "\nQ:", "\n###", "\nUser:", "\nResponse:")
 
@@ -21,9 +24,9 @@ STOPS = ("\nInstruction", "\nQ:", "\n###", "\nUser:", "\nResponse:")
 def test_every_detector_is_certified(stop):
     found = certify_detectors(stop)
     assert list(found) == list(DETECTORS)
-    for certificate in found.values():
-        assert certificate.certified, certificate
-        assert certificate.positives >= 59 and certificate.negatives >= 59
+    for one in found.values():
+        assert one.certified, one
+        assert one.positives >= 59 and one.negatives >= 59
 
 
 def test_a_detector_that_cannot_fire_is_not_certified():
@@ -71,23 +74,41 @@ def test_a_good_answer_that_a_stop_string_would_cut_is_no_negative():
 
 def test_good_pairs_hold_long_answers():
     lengths = sorted(len(p.response) for p in good_pairs() if p.kind == "explanation")
-    assert any(270 <= n <= 290 for n in lengths) and any(460 <= n <= 490 for n in lengths)
-    assert len({p.id for p in good_pairs()}) == len(good_pairs()) >= 60
+    assert {279, 471} <= set(lengths)
+    assert len({p.id for p in good_pairs()}) == len(good_pairs()) >= 150
+    assert len({normalise(p.instruction) for p in good_pairs()}) == len(good_pairs())
     assert {"fact", "explanation", "code", "list", "table", "creative", "refusal", "word",
-            "paragraphs"} <= {p.kind for p in good_pairs()}  # fmt: skip
+            "paragraphs",
+            "language"} <= {p.kind for p in good_pairs()}  # fmt: skip
 
 
-@pytest.mark.parametrize("most", [12, 60, 10_000])
-def test_shuffled_pairs_never_keep_their_answer(most):
-    found = critic_controls(most)
-    assert len(found.good) == len(found.shuffled) == min(most, len(good_pairs()))
-    assert [i for i, _ in found.shuffled] == [i for i, _ in found.good]
-    assert sorted(r for _, r in found.shuffled) == sorted(r for _, r in found.good)
-    assert all(a[1] != b[1] for a, b in zip(found.good, found.shuffled, strict=True))
+def test_a_certificate_tells_its_limits():
+    found = certify(DETECTORS["truncated"])
+    assert found.sensitivity is not None and found.specificity is not None
+    caught = round(found.sensitivity * found.positives)
+    assert found.sensitivity_low == lower_limit(caught, found.positives)
+    assert found.sensitivity_high == upper_limit(caught, found.positives)
+    assert found.specificity_low is not None and found.specificity_high == 1.0
+    assert found.specificity_low < 1.0
 
 
-def test_bad_instructions_are_of_four_kinds_and_none_is_good():
-    found = critic_controls()
-    assert set(found.bad_kinds) == {"statement", "shuffled", "cut", "vague"}
-    assert len(found.bad_kinds) == len(found.bad_instructions) >= 40
-    assert not set(found.bad_instructions) & set(found.good_instructions)
+@pytest.mark.parametrize(
+    ("caught", "spared", "certified"),
+    [((59, 59), (59, 59), True), ((58, 59), (59, 59), False), ((59, 59), (58, 59), False),
+     ((58, 58), (99, 99), False), ((0, 0), (99, 99), False), ((99, 99), (0, 0), False)],
+)  # fmt: skip
+def test_both_lower_limits_must_reach_the_minimum(caught, spared, certified):
+    found = certificate("runaway", caught, spared, minimum=0.95)
+    assert found.certified is certified
+    assert (found.sensitivity_low is None) == (caught[1] == 0) == (found.sensitivity is None)
+
+
+@pytest.mark.parametrize("name", ["runaway", "repetition", "truncated", "delimiter_leak"])
+def test_no_single_pattern_catches_the_plants(name):
+    """Plants vary: no ten characters are common to most of them, but for their answers."""
+    pairs = [p.response for p in good_pairs()] + [p.instruction for p in good_pairs()]
+    known = {text[i : i + 10] for text in pairs for i in range(len(text) - 9)}
+    plants = [s.raw or "" for s in positive_controls(DETECTORS[name])]
+    grams = [{raw[i : i + 10] for i in range(len(raw) - 9)} - known for raw in plants]
+    common = Counter(gram for found in grams for gram in found)
+    assert max(common.values()) < 0.34 * len(plants)

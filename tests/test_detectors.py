@@ -43,9 +43,13 @@ def test_length_is_no_runaway():
         "and mineral soil, which interact as a system and are linked together through nutrient "
         "cycles and flows of energy."
     )
-    habitat = " ".join(
-        f"Sentence {word} says one more thing about where animals live."
-        for word in ("one", "two", "three", "four", "five", "six", "seven", "eight")
+    habitat = (
+        "Owls nest in hollow trees, where their young are safe from the wind. Foxes dig a den "
+        "under roots or take over one that badgers have left. Trout need cold water that runs "
+        "over gravel. Camels can do without a drink for more than a week. Bees choose a place "
+        "with flowers close by. Seals come ashore to rest there and to give birth. Moles hardly "
+        "ever leave their tunnels, which they dig with broad front feet. Swifts sleep in the air "
+        "and land only to breed."
     )
     assert len(ecosystem) > 270 and len(habitat) > 450
     assert detect(sample(ecosystem)) == detect(sample(habitat)) == ()
@@ -110,6 +114,8 @@ HOSTILE = {
     "a": "a", "spaces": " ", "newlines": "\n", "hashes": "#", "words": "the cat sat on a mat ",
     "roles": "Instruction:\n", "keys": "Name: x\nUser: y\n", "tags": "<p </p>", "digits": "12",
     "fences": "```\n", "dots": "a.b", "brackets": "[INST", "quotes": '"', "items": "ab,",
+    "questions": "What is it about then?\n\n", "moulds": "If it is a cat then it eats.\n",
+    "labels": "Abc: What is it about?\nDef: x\n", "counters": "1) ", "rules": "- ",
     "blanks": " \n\t", "here": "here is ", "colons": ":\nUser: a\n",
 }  # fmt: skip
 

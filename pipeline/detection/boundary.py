@@ -9,6 +9,7 @@ among other keys, or quotes it in a code block. Length is never evidence.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from pipeline.detection.body import CODE, Body
@@ -20,18 +21,17 @@ from pipeline.detection.scaffold import (
     ITEM_LINE,
     MARKUP_REQUEST,
     PAGE_TAGS,
-    QUESTION,
-    REPLIES,
-    REQUESTS,
-    ROLE_LINE,
+    ROLE_TAG,
     SEPARATOR_LINE,
     SERIES_LINE,
     SPECIAL_TOKEN,
 )
+from pipeline.detection.unmarked import label_turns
 
 Kind = Literal["stop", "role", "series", "token", "separator", "document", "echo"]
 
 _WORD = re.compile(r"\w+")
+_LABEL = re.compile(r"^[\W\d]*[A-Z]\w{0,14}(?: \d{1,3})?[:：]\W*(?=\w)|^[\W\d]+")
 _TAG = re.compile(r"<(?P<closing>/?)(?P<tag>[a-zA-Z][a-zA-Z0-9]{0,10})\b[^<>]{0,200}>")
 _INLINE_REPLY = re.compile(r"(?<=[.!?\"'”)\]\s])(?:A|Answer|Response|Assistant|Output)[:：]")
 
@@ -56,6 +56,12 @@ def next_task(text: str, *, instruction: str = "", stop: Sequence[str] = ()) -> 
         instruction: What it responds to, when known; it may ask for a form that has marks.
         stop: Stop strings in force; one that is left in the text ended the answer.
     """
+    return _first_boundary(text, instruction, tuple(stop))
+
+
+@lru_cache(maxsize=4)
+def _first_boundary(text: str, instruction: str, stop: tuple[str, ...]) -> Boundary | None:
+    """Cached, since three detectors and the cleaner ask the same of one row."""
     body = Body.of(text, instruction)
     rules = (
         _stops(body, stop),
@@ -66,6 +72,8 @@ def next_task(text: str, *, instruction: str = "", stop: Sequence[str] = ()) -> 
         _separators(body),
         _documents(body),
         _orphans(body),
+        _tags(body),
+        _labels(body),
         _echoes(body),
     )
     found = (next(rule, None) for rule in rules)
@@ -80,31 +88,6 @@ def inline_task(text: str) -> bool:
         if role in HARD or _INLINE_REPLY.search(prose, match.end(), match.end() + 600):
             return True
     return False
-
-
-def unmarked_tasks(text: str, instruction: str) -> bool:
-    """Whether a finished answer goes on into questions of its own, each with its answer.
-
-    One such paragraph may be a heading or a question to the reader; two with answers are tasks.
-    """
-    if REQUESTS["qa"].search(instruction):
-        return False
-    parts = [part.strip() for part in text.split("\n\n") if part.strip()]
-    asked = [QUESTION.fullmatch(part) is not None for part in parts]
-    turns = zip(asked, asked[1:], asked[2:], strict=False)
-    return sum(before < now > after for before, now, after in turns) >= 2
-
-
-def unanswered_task(text: str, stop: str | None) -> bool:
-    """Whether an answer's stop string ended the text after a second paragraph.
-
-    Then what came before that string was another task, under whatever name.
-    """
-    mark = ROLE_LINE.match((stop or "").strip() + (":" if stop and ":" not in stop else ""))
-    if not mark or mark["role"].lower() not in REPLIES:
-        return False
-    head, _, last = text.rstrip().rpartition("\n\n")
-    return bool(head.strip()) and "\n" not in last and last.rstrip().endswith((".", "?", ":"))
 
 
 def _at(match: re.Match[str], kind: Kind) -> Boundary:
@@ -149,7 +132,9 @@ def _tokens(body: Body) -> Iterator[Boundary]:
 
 def _separators(body: Body) -> Iterator[Boundary]:
     for match in SEPARATOR_LINE.finditer(body.text):
-        setext = match.group().lstrip().startswith("=") and body.adjacent(match.start())
+        before = body.before(match.start())
+        titled = body.adjacent(match.start()) and not before.endswith((".", "!", "?"))
+        setext = match.group().lstrip().startswith("=") and titled
         if not setext and not body.fenced(match.start()):
             yield _at(match, "separator")
 
@@ -162,6 +147,20 @@ def _documents(body: Body) -> Iterator[Boundary]:
         page = "<" in body.text[: match.start()]
         if before and not page and not before.endswith(":") and not body.fenced(match.start()):
             yield _at(match, "document")
+
+
+def _tags(body: Body) -> Iterator[Boundary]:
+    """``<question>`` or another role's tag after an answer."""
+    if not MARKUP_REQUEST.search(body.instruction):
+        for match in ROLE_TAG.finditer(body.text):
+            if body.before(match.start()) and not body.fenced(match.start()):
+                yield _at(match, "role")
+
+
+def _labels(body: Body) -> Iterator[Boundary]:
+    match = label_turns(body)
+    if match:
+        yield _at(match, "role")
 
 
 def _orphans(body: Body) -> Iterator[Boundary]:
@@ -190,6 +189,7 @@ def _echoes(body: Body) -> Iterator[Boundary]:
         end = body.text.find("\n", place + 1)
         end = len(body.text) if end < 0 else end
         line = body.text[place + 1 : end] if end - place < 400 else ""
+        line = _LABEL.sub("", line, count=1)
         if line.rstrip().endswith(("?", ".")) and _alike(own, _WORD.findall(line.lower())):
             yield Boundary(place + 1, line.strip()[:40], "echo")
         place = end

@@ -13,7 +13,7 @@ from pipeline.detection.detectors import DETECTORS, Detector
 from pipeline.detection.plants import PLANTS, Plant
 from pipeline.good_pairs import good_pairs
 from pipeline.types import Certificate, FinishReason, Sample
-from pipeline.verdict import lower_limit
+from pipeline.verdict import lower_limit, upper_limit
 
 
 def certify_detectors(stop: Sequence[str] = (), *, minimum: float = 0.95) -> dict[str, Certificate]:
@@ -31,18 +31,35 @@ def certify(detector: Detector, stop: Sequence[str] = (), *, minimum: float = 0.
     positives, negatives = positive_controls(detector, stop), negative_controls(stop)
     caught = sum(detector(s, stop) for s in positives)
     spared = sum(not detector(s, stop) for s in negatives)
-    low = min(lower_limit(caught, len(positives)), lower_limit(spared, len(negatives)))
-    certified = low >= minimum
+    return certificate(
+        detector.name, (caught, len(positives)), (spared, len(negatives)), minimum=minimum
+    )
+
+
+def certificate(
+    name: str, caught: tuple[int, int], spared: tuple[int, int], *, minimum: float
+) -> Certificate:
+    """A certificate from counts on controls, each with how many there were.
+
+    Its limits are one-sided, 95 % each (Clopper-Pearson): the number of controls is fixed.
+    """
+    low, high = _limits(*caught)
+    low_spared, high_spared = _limits(*spared)
+    worst = min(low or 0.0, low_spared or 0.0)
     reason = (
-        f"caught {caught} of {len(positives)}, spared {spared} of {len(negatives)}; "
-        f"lower limit {low:.3f}, {minimum:g} needed"
+        f"caught {caught[0]} of {caught[1]}, spared {spared[0]} of {spared[1]}; "
+        f"lower limit {worst:.3f}, {minimum:g} needed"
     )
     return Certificate(
-        detector.name,
-        caught / len(positives) if positives else None,
-        spared / len(negatives) if negatives else None,
-        len(positives), len(negatives), certified, reason,
+        name,
+        caught[0] / caught[1] if caught[1] else None,
+        spared[0] / spared[1] if spared[1] else None,
+        caught[1], spared[1], worst >= minimum, reason, low, high, low_spared, high_spared,
     )  # fmt: skip
+
+
+def _limits(count: int, n: int) -> tuple[float | None, float | None]:
+    return (lower_limit(count, n), upper_limit(count, n)) if n else (None, None)
 
 
 def positive_controls(detector: Detector, stop: Sequence[str] = ()) -> list[Sample]:

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from pipeline.detection.body import CODE
-from pipeline.detection.boundary import inline_task, next_task, unanswered_task, unmarked_tasks
+from pipeline.detection.boundary import inline_task, next_task
 from pipeline.detection.clean import delimiter_at_end
 from pipeline.detection.endings import ends_early
+from pipeline.detection.further import further_tasks
 from pipeline.detection.repetition import loops
 from pipeline.detection.scaffold import INLINE_ASK, SPECIAL_TOKEN
+from pipeline.detection.unmarked import unanswered_task
 from pipeline.types import Sample
 
 Check = Callable[[Sample, Sequence[str]], bool]
@@ -24,6 +26,19 @@ Check = Callable[[Sample, Sequence[str]], bool]
 
 _NOTHING = re.compile(r"[\s\u200b-\u200f\u2060\ufeff\x00-\x1f#*_`.…\"'“”‘’–—-]*")
 _HASHES = re.compile(r"(?<=[^\s#])[ ]?#{3,}|(?<=[.!?\"')\]\s])#{1,2}\s*$")
+
+
+_WIDE_BLANK = re.compile(r"\s{64,}")
+_END: Final = 1_000_000
+"""Characters at either end of a text that are judged; no answer is longer than both."""
+
+
+def _folded(text: str | None) -> str:
+    """A text to be judged in seconds: megabytes are judged by their ends, wide blanks narrowed."""
+    text = text or ""
+    if len(text) > 2 * _END:
+        text = f"{text[:_END]}\n{text[-_END:]}"
+    return _WIDE_BLANK.sub(lambda m: "\n\n\n" if "\n" in m.group() else "  ", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +62,30 @@ class Detector:
 
 
 def _runaway(sample: Sample, stop: Sequence[str]) -> bool:
-    raw = sample.raw or ""
+    raw = _folded(sample.raw)
     if next_task(raw, instruction=sample.instruction, stop=stop):
         return True
-    if unmarked_tasks(raw, sample.instruction):
+    if further_tasks(raw, sample.instruction):
         return True
     return inline_task(raw) or unanswered_task(raw, sample.stop)
 
 
 def _repetition(sample: Sample, stop: Sequence[str]) -> bool:
-    return loops(sample.raw or "", instruction=sample.instruction)
+    return loops(_folded(sample.raw), instruction=sample.instruction)
 
 
 def _truncated(sample: Sample, stop: Sequence[str]) -> bool:
-    return sample.finish_reason != "length" and ends_early(sample.clean or "")
+    if sample.finish_reason == "length":
+        return False
+    text = _folded(sample.clean)
+    # What runs on is another fault: an answer is as whole as it was before that.
+    boundary = next_task(text, instruction=sample.instruction, stop=stop)
+    answer = text[: boundary.start] if boundary else text
+    return ends_early(answer, instruction=sample.instruction)
 
 
 def _delimiter_leak(sample: Sample, stop: Sequence[str]) -> bool:
-    text = sample.clean or ""
+    text = _folded(sample.clean)
     if delimiter_at_end(text, stop=stop):
         return True
     boundary = next_task(text, instruction=sample.instruction, stop=stop)

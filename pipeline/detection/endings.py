@@ -8,6 +8,8 @@ only prose is asked for the end of its sentence.
 import re
 from typing import Final
 
+from pipeline.detection.unclosed import left_open
+
 _WINDOW: Final = 8000
 """Characters at the end of a text that tell how it ends."""
 _LAST: Final = 600
@@ -35,7 +37,12 @@ _WEAK_OPEN_WORDS: Final = frozenset(
 )
 """Words that end no sentence of more than a few words."""
 
-_STARTERS: Final = frozenset("a an the it they we he she you this these those in on as and".split())
+_STARTERS: Final = frozenset(
+    """
+    a all an and as at but by each every for from he her his however i if in it its many most my on
+    our she since so some the their there these they this those to we when while with you your
+    """.split()
+)
 """Words that, as the first of a sentence, are never its last."""
 
 _TERMINAL = re.compile(r"[.!?…。！？｡।؟۔:;][\"'”’»)\]}*_`~>]*$|[\"”»)\]}`>|*_~]$")
@@ -67,27 +74,50 @@ _ANNOUNCES = re.compile(
     r"|story|recipes?|essay|letter"
     r"|tips|ways|ideas|sentences?|paragraphs?|answers?|solutions?|instructions"
     r"|summary)[^.!?:,\n]{0,60}[.!]?$"
-    r"|\b(?:as follows|the following|such as|for example|for instance|including|e\.g|namely)[.,]?$",
+    r"|\b(?:as follows|the following|such as|for example|for instance|including|e\.g|namely"
+    r"|(?:shown|listed|given|described) below)[.,]?$",
     re.IGNORECASE,
 )
-_LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
+_INTENDS = re.compile(
+    r"(?:sure[,!.]? |certainly[,!.]? |okay[,!.]? )?i(?:['’]ll| will| can|['’]m going to"
+    r"| am going to) (?:now )?(?:write|generate|create|list|make|provide|give you|show you)\b"
+    r"[^.!?\n]{0,120}\b(?:lists?|examples?|programs?|code|scripts?|functions?|tables?|poems?|story"
+    r"|recipes?|essay|letter|tips|ideas|sentences?|words|names)\b[^.!?\n]{0,40}[.!:]?",
+    re.IGNORECASE,
+)
+"""An intention that is the whole answer."""
+_TRAILS = re.compile(r"([^\W\d_]+),?(\s?)(?:\.{3,}|…)$")
+_SUSPENSE = re.compile(
+    r"\b(stor(y|ies)|poems?|lyrics?|songs?|dialog(ue)?s?|scenes?|suspense|thriller|horror|tale|teaser"
+    r"|cliffhanger|opening|sentences?|conversations?|texts?|message|character|monologue|complete"
+    r"|continue|ellips\w+|dots)\b",
+    re.IGNORECASE,
+)
+"""Words in an instruction whose answer may trail off."""
+_SPACED = re.compile(r"[A-Za-z\u00c0-\u058f\u05d0-\u0e00\uac00-\ud7af]")
+"""A letter of a script that parts words by spaces."""
+_SPEAKER = re.compile(r"[A-Z][\w .'-]{0,30}: \S")
 _EMOJI = re.compile(r"[\u2190-\u2bff\U0001f000-\U0001faff\ufe0f\u200d]$")
 
 
-def ends_early(text: str) -> bool:
+def ends_early(text: str, *, instruction: str = "") -> bool:
     """Whether a cleaned response stops mid-sentence or before what it announces.
 
-    An empty text does not: that is another fault.
+    Args:
+        text: A cleaned response; an empty one does not end early, that is another fault.
+        instruction: What it responds to: an answer to some may trail off.
     """
     text = text.rstrip()
     if not text:
         return False
-    if _open_fence(text):
+    if left_open(text):
         return True
     text = text[-_WINDOW:]
     lines = [line for line in text.split("\n") if line.strip()]
     last = lines[-1].strip()[-_LAST:]
-    if _announces(last, lines):
+    if _announces(last, lines) or _INTENDS.fullmatch(text.strip()):
+        return True
+    if _trails_off(last) and not _SUSPENSE.search(instruction):
         return True
     if text.endswith("```") or _is_code(last, lines) or "|" in last:
         return False
@@ -100,10 +130,6 @@ def ends_early(text: str) -> bool:
     return _mid_sentence(text, lines, last)
 
 
-def _open_fence(text: str) -> bool:
-    return len(re.findall(r"^[ \t]*```", text, re.MULTILINE)) % 2 == 1
-
-
 def _announces(last: str, lines: list[str]) -> bool:
     if last.endswith((":", "：")):
         return True
@@ -114,6 +140,18 @@ def _announces(last: str, lines: list[str]) -> bool:
     if re.fullmatch(r"\*\*[^*]{1,80}:\*\*", last):
         return True
     return bool(_ANNOUNCES.search(last[-240:]))
+
+
+def _trails_off(last: str) -> bool:
+    """Dots in place of the rest of a sentence, as in an excerpt of a page."""
+    match = _TRAILS.search(last) if last.endswith(("...", "…")) else None
+    if not match or '"' in last:
+        return False
+    words = _words(re.split(r"[.!?]\s", last)[-1])
+    word = match[1].lower()
+    if word in _OPEN_WORDS or word in _WEAK_OPEN_WORDS:
+        return len(words) > 4
+    return word.islower() and len(words) >= (6 if match[2] else 8)
 
 
 def _is_code(last: str, lines: list[str]) -> bool:
@@ -129,25 +167,25 @@ def _words(line: str) -> list[str]:
 def _mid_sentence(text: str, lines: list[str], last: str) -> bool:
     """Whether prose without a full stop is unfinished."""
     words = _words(last)
-    if not words or not _LATIN.search(last):
+    if not words:
         return False
+    if not _SPACED.search(last):
+        return "。" in text and not _ITEM.match(lines[-1]) and len(last) >= 12
     if len(lines) > 1 and lines[-2].rstrip().endswith(":") and len(words) <= 8:
         return False
-    if len(words[-1]) == 1 and words[-1].isupper():
-        return False  # A vitamin, a grade, an option: "Vitamin A".
     final = words[-1].lower()
+    if len(final) == 1 and words[-1].isupper():
+        # A vitamin, a grade, a king: "Vitamin A", "Charles I". "... but I" is none of these.
+        return final == "i" and len(words) > 2 and words[-2].islower()
     sentence_text = re.split(r"[.!?…][\"'”’)]*\s", last)[-1]
     sentence = _words(sentence_text)
-    starts = words[-1].istitle() and len(sentence) == 1 and len(_words(text)) > 1
-    if final in _OPEN_WORDS and len(sentence) > 1 or final in _STARTERS and starts:
-        return True
-    if final in _WEAK_OPEN_WORDS and len(sentence) > 4:
+    if _open_word(words[-1], len(sentence), alone=len(_words(text)) == 1):
         return True
     if _ITEM.match(lines[-1]):
         return _unlike_its_list(lines)
     if "=" in sentence_text or (_NUMBER_END.search(last) and len(sentence) <= 12):
         return False
-    if _verse(lines) or _signature(lines, last) or _series(sentence_text):
+    if _verse(lines) or _turns(lines) or _signature(lines, last) or _series(sentence_text):
         return False
     punctuated = bool(_SENTENCE_END.search(text[: -len(last)])) or len(sentence) < len(words)
     if punctuated:
@@ -155,11 +193,23 @@ def _mid_sentence(text: str, lines: list[str], last: str) -> bool:
     return len(sentence) >= 12 or (len(sentence) >= 8 and last[0].isupper() and words[-1].islower())
 
 
+def _open_word(word: str, place: int, *, alone: bool) -> bool:
+    """Whether a word, in that place of its sentence, cannot be its end."""
+    final = word.lower()
+    if final in _STARTERS and word.istitle() and place == 1 and not alone:
+        return True
+    return (final in _OPEN_WORDS and place > 1) or (final in _WEAK_OPEN_WORDS and place > 4)
+
+
 def _unlike_its_list(lines: list[str]) -> bool:
     """A last item without a full stop where every other item of some length has one."""
     items = [line.strip() for line in lines[:-1] if _ITEM.match(line)]
     ended = [item for item in items if item.endswith((".", "!", "?"))]
-    return len(items) >= 1 and len(ended) == len(items) and len(_words(lines[-1])) >= 2
+    if not items or len(ended) < len(items):
+        return False
+    # Slogans and titles are stopped or not as their writer likes; sentences are not.
+    said = sum(len(_words(item)) for item in items)
+    return said >= 6 * len(items) and len(_words(lines[-1])) >= 2
 
 
 def _verse(lines: list[str]) -> bool:
@@ -172,6 +222,13 @@ def _verse(lines: list[str]) -> bool:
     return short == len(near) and 2 * bare > len(near)
 
 
+def _turns(lines: list[str]) -> bool:
+    """A dialogue whose speakers do without full stops."""
+    spoken = [line.rstrip() for line in lines[-8:] if _SPEAKER.match(line)]
+    bare = sum(not line.endswith((".", "!", "?", '"', "”")) for line in spoken)
+    return len(spoken) >= 3 and bool(_SPEAKER.match(lines[-1])) and 3 * bare >= len(spoken)
+
+
 def _series(sentence: str) -> bool:
     """Names or words one after another, between commas."""
     items = re.split(r"[,;]", sentence)
@@ -180,6 +237,8 @@ def _series(sentence: str) -> bool:
 
 def _signature(lines: list[str], last: str) -> bool:
     words = _words(last)
+    if len(lines) > 1 and _SIGN_OFF.match(lines[-2].strip().rstrip(",")) and len(words) <= 8:
+        return True
     return len(lines) > 1 and len(words) <= 4 and (_title(words) or bool(_SIGN_OFF.match(last)))
 
 

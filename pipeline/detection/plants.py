@@ -40,6 +40,13 @@ _SCAFFOLDS: Final = (
     "\n###\n{i}\n{r}",
     "\n</p>\n<p>Posted by admin</p>\n<p>{i}</p>",
     "\n\n**Instruction:** {i}\n**Response:** {r}",
+    "\n\nFrage: {i}\nAntwort: {r}",
+    "\n\nPregunta: {i}\nRespuesta: {r}",
+    "\n### Human: {i}\n### Assistant: {r}",
+    "\n\nPrompt: {i}\nCompletion: {r}",
+    "\nuser: {i}\nassistant: {r}",
+    "\n\n<question>{i}</question>\n<answer>{r}</answer>",
+    "\n\nCommand: Name a fruit.\nResult: A pear\n\nCommand: Explain this: {i}\nResult: {r}",
 )
 _LEAKS: Final = (
     "{a}### {b}", "{a}###{b}", "{a} ### Instruction: {i}", "{a} Instruction: {i}",
@@ -90,7 +97,10 @@ def repetitions(pairs: Sequence[GoodPair]) -> Iterator[Plant]:
             (f" {pair.response}\n" + f"{line}\n" * 5, "eos"),
             ("".join(f"{n}. {phrase}\n" for n in range(1, 13)), "eos"),
             (" " + f"The {word} is the {words[0]} of the {words[1]}. " * 6, "length"),
-        )[place % 5]
+            (f" {pair.response}" + f"\n\nQ: {other.instruction}\nA: {line}" * 4, "length"),
+            (" " + "".join(f"{n}. {w} " for n, w in enumerate(words[:4] * 4, 1)), "length"),
+            (f" It says {phrase} in the end. {pair.response} " * 3, "eos"),
+        )[place % 8]
 
 
 def truncations(pairs: Sequence[GoodPair]) -> Iterator[Plant]:
@@ -141,10 +151,19 @@ def _with_another(
     pairs: Sequence[GoodPair], *, turns: int = 2
 ) -> Iterator[tuple[int, GoodPair, GoodPair]]:
     """Pairs with answers of one line, each ``turns`` times with another one, far away."""
-    plain = [p for p in pairs if "\n" not in p.response and p.response[-1] not in "};"]
+    plain = [p for p in pairs if _plain(p.response) and _spaced(p)]
     for place in range(turns * len(plain)):
         turned = (place + len(plain) // 2 + place // len(plain)) % len(plain)
         yield place, plain[place % len(plain)], plain[turned]
+
+
+def _plain(response: str) -> bool:
+    return "\n" not in response and response[-1] not in "};"
+
+
+def _spaced(pair: GoodPair) -> bool:
+    """The instruction has words enough to make a loop of."""
+    return sum(word.isalpha() for word in pair.instruction.rstrip("?.").split()) >= 4
 
 
 def _sentence(pair: GoodPair) -> str:
@@ -156,9 +175,9 @@ def _worded(text: str) -> str:
 
 
 def _cuts(response: str) -> Iterator[str]:
-    """Prose of 15 words or more, cut within its last sentence."""
-    lines = response.split("\n")
-    listed = any(line and not line[0].isalpha() for line in lines)
+    """Prose of 15 words or more, cut within its last sentence; verse and lists are none."""
+    lines = response.replace("\n\n", " ").split("\n")
+    listed = len(lines) > 1 or any(p and not p[0].isalpha() for p in response.split("\n"))
     if len(response.split()) < 15 or not response.endswith(".") or listed:
         return
     head, _, last = response.rstrip(".").rpartition(". ")

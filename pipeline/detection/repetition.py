@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
+from pipeline.detection.said_again import said_again
+
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+(?:['’][^\W_]+)*")
 _ORDINAL = re.compile(r"^[ \t]*(?:\(?\d{1,4}[.):]|[-*•+]|[a-zA-Z][.)])[ \t]*", re.MULTILINE)
 _DIGITS = re.compile(r"\d+")
@@ -44,8 +46,8 @@ def loops(text: str, *, instruction: str = "") -> bool:
         _word_loop(words, patience)
         or _counting_loop(prose, patience)
         or _line_loop(plain, patience)
-        or _item_loop(plain, patience)
         or _character_loop(text)
+        or said_again(prose, patience)
         or (prose != text and _word_loop(_WORD.findall(text.lower()), 3 * patience))
     )
 
@@ -103,7 +105,7 @@ def _degenerate(unit: Sequence[str], covered: int, total: int, patience: int) ->
 
 def _counting_loop(text: str, patience: int) -> bool:
     """The same sentence with another number each time, beyond what a table or plan needs."""
-    if not _DIGITS.search(text):
+    if len(_DIGITS.findall(text)) < 4:
         return False
     words = _WORD.findall(_DIGITS.sub("0", text.lower()))
     for period in _periods(words):
@@ -118,21 +120,13 @@ def _counting_loop(text: str, patience: int) -> bool:
 
 def _line_loop(text: str, patience: int) -> bool:
     """The same line over and over, or most lines said before in whatever order."""
+    if text.count("\n") < 3:
+        return False
     lines = [" ".join(_WORD.findall(line.lower())) for line in text.splitlines()]
     said = [line for line in lines if any(c.isalpha() for c in line)]
     if any(len(list(run)) >= 4 * patience for _, run in groupby(said)):
         return True
     return len(said) >= 6 * patience and len(set(said)) <= 0.5 * len(said) / patience**0.5
-
-
-def _item_loop(text: str, patience: int) -> bool:
-    """A list on one line that names the same few things again and again."""
-    for line in text.splitlines():
-        items = [" ".join(_WORD.findall(item.lower())) for item in re.split(r"[,;]", line)]
-        named = [item for item in items if len(item) >= 3 and not item.replace(" ", "").isdigit()]
-        if len(named) >= 10 * patience and len(set(named)) <= 0.5 * len(named):
-            return True
-    return False
 
 
 def _character_loop(text: str) -> bool:

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 
 from pipeline.detection.body import Body, is_key
 from pipeline.detection.scaffold import ASKS, HARD, REPLIES, REQUESTS, ROLE_LINE
+from pipeline.detection.unmarked import task_like
 
 _QUESTIONS = {"q", "question"}
 """An answer that opens with one of these, such as a riddle, has no claim to the other."""
 _OWN_SCAFFOLD = {"instruction", "response"}
 """Role words that are part of an answer only where they were asked for."""
+_HEADING = re.compile(r"^[ \t]*#{1,6}[ \t]+\S[^\n]*", re.MULTILINE)
 _NEXT_LINES = 600
 """Characters after a task's mark in which its reply's mark is looked for."""
 
@@ -26,12 +28,45 @@ def foreign_roles(body: Body) -> Iterator[re.Match[str]]:
         role = match["role"].lower()
         if match["bare"] is not None and not match["heading"] and not _title(body, match):
             continue
-        if role in own or body.fenced(match.start()):
+        if role in own or body.fenced(match.start()) or _section(body, match):
             continue
         if _own_form(body, match, role):
             own |= _claimed(body, match, role)
-        elif role in ASKS or role in HARD or match["heading"]:
+        elif _opens_turn(body, match, role):
             yield match
+
+
+def _opens_turn(body: Body, match: re.Match[str], role: str) -> bool:
+    if match["role"].islower() and role in ASKS and role not in HARD:
+        return _reply_follows(body.text, match.end())
+    if role == "problem" and not match["number"] and not match["heading"]:
+        return _set_problem(body, match)
+    if role in ASKS or role in HARD or bool(match["heading"]):
+        return True
+    return _row_of_replies(body, match, role)
+
+
+def _set_problem(body: Body, match: re.Match[str]) -> bool:
+    """A problem to solve, not one that a user has: it asks, or an ``Answer:`` follows."""
+    said = body.text[match.end() : match.end() + _NEXT_LINES].partition("\n")[0]
+    return task_like(said) or "?" in said or _reply_follows(body.text, match.end())
+
+
+def _row_of_replies(body: Body, match: re.Match[str], role: str) -> bool:
+    """Line after line begins with the same reply's mark: answers to nothing."""
+    if REQUESTS["chat"].search(body.instruction) or REQUESTS["qa"].search(body.instruction):
+        return False
+    lines = body.text[match.start() : match.start() + _NEXT_LINES].split("\n", 3)[:3]
+    marks = [ROLE_LINE.match(line) for line in lines]
+    return len(marks) == 3 and all(mark and mark["role"].lower() == role for mark in marks)
+
+
+def _section(body: Body, match: re.Match[str]) -> bool:
+    """A heading of a document that has headings of its own, such as ``### Input``."""
+    if not match["heading"] or match["bare"] is None or match["role"].lower() in _OWN_SCAFFOLD:
+        return False
+    others = (m for m in _HEADING.finditer(body.text) if not ROLE_LINE.match(m.group()))
+    return next(others, None) is not None and next(others, None) is not None
 
 
 def _title(body: Body, match: re.Match[str]) -> bool:
@@ -42,7 +77,7 @@ def _title(body: Body, match: re.Match[str]) -> bool:
 
 def _claimed(body: Body, match: re.Match[str], role: str) -> set[str]:
     """Roles that belong to the answer after this mark of its own."""
-    if not body.opens(match.start()):
+    if not body.opens(match.start()) or match["number"] == "1":
         return _family(role)
     if not _reply_follows(body.text, match.end()):
         return set()
@@ -67,10 +102,12 @@ def _own_form(body: Body, match: re.Match[str], role: str) -> bool:
         return requested or (not body.instruction and role not in _OWN_SCAFFOLD)
     if role not in ASKS and role not in HARD:
         return False
-    if role == "input" and body.after_block(place):
+    coded = before.endswith((")", ";", "}")) and (requested or not body.instruction)
+    if role == "input" and (coded or body.after_block(place)):
         return True
     if not _reply_follows(body.text, match.end()):
-        if role == "instructions" or _among_keys(body, match, before):
+        headed = not match["heading"] or _HEADING.search(body.text, 0, place)
+        if (role == "instructions" and headed) or _among_keys(body, match, before):
             return True
     preamble = before.endswith("!") or before.startswith(("#", "**"))
     return requested and preamble and role not in _OWN_SCAFFOLD

@@ -25,22 +25,52 @@ ASKS: Final[dict[str, Family]] = {
     "user": "chat",
     "human": "chat",
     "input": "io",
+    "frage": "qa",
+    "aufgabe": "task",
+    "anweisung": "task",
+    "pregunta": "qa",
+    "instrucción": "task",
+    "domanda": "qa",
+    "istruzione": "task",
+    "pergunta": "qa",
+    "instrução": "task",
+    "vraag": "qa",
+    "pytanie": "qa",
+    "вопрос": "qa",
+    "问题": "qa",
+    "问": "qa",
+    "質問": "qa",
+    "질문": "qa",
 }
 """Role words that open a task, by the family of their scaffold."""
 
 REPLIES: Final[dict[str, Family]] = {
     "response": "task",
     "completion": "task",
+    "solution": "task",
+    "reply": "task",
     "a": "qa",
     "answer": "qa",
     "assistant": "chat",
     "ai": "chat",
     "bot": "chat",
     "output": "io",
+    "antwort": "qa",
+    "respuesta": "qa",
+    "réponse": "qa",
+    "risposta": "qa",
+    "resposta": "qa",
+    "antwoord": "qa",
+    "odpowiedź": "qa",
+    "ответ": "qa",
+    "答案": "qa",
+    "答": "qa",
+    "回答": "qa",
+    "답변": "qa",
 }
 """Role words that open an answer."""
 
-HARD: Final = frozenset({"instruction", "human", "response", "assistant"})
+HARD: Final = frozenset({"instruction", "human", "response", "assistant", "completion"})
 """Role words that prose hardly ever puts before a colon at the start of a line."""
 
 REQUESTS: Final[dict[Family, re.Pattern[str]]] = {
@@ -50,7 +80,9 @@ REQUESTS: Final[dict[Family, re.Pattern[str]]] = {
     "qa": re.compile(
         r"\b(questions?|quiz|quizz\w*|faqs?|q ?& ?a|q/a|trivia|riddles?|jokes?|puns?"
         r"|interview|flash ?cards?"
-        r"|knock|exam|test|puzzles?|survey|poll)\b", re.IGNORECASE),
+        r"|knock|exam|test|puzzles?|survey|poll|frag\w*|pregunt\w*|domand\w*|pergunt\w*"
+        r"|vragen|pyta\w*|вопрос\w*|witze?|chiste|blague|barzelletta)\b|问|題|题|質問|질문",
+        re.IGNORECASE),
     "chat": re.compile(
         r"\b(dialog(ue)?s?|conversations?|chats?|chatbots?|interviews?|scripts?"
         r"|transcripts?|plays?|scenes?"
@@ -64,9 +96,15 @@ REQUESTS: Final[dict[Family, re.Pattern[str]]] = {
 """Words in an instruction that ask for an answer in the form of that family."""
 
 
+_LOWER: Final = frozenset(
+    {"instruction", "response", "user", "assistant", "human", "question", "answer"}
+)
+"""Role words that scaffolds also write small."""
+
+
 def _words(table: dict[str, Family]) -> str:
     both = [form for word in table for form in (word.capitalize(), word.upper())]
-    both += [word for word in table if word in {"instruction", "response"}]
+    both += [word for word in table if word in _LOWER]
     return "|".join(sorted(dict.fromkeys(both), key=len, reverse=True))
 
 
@@ -99,7 +137,7 @@ SPECIAL_TOKEN: Final = re.compile(
 """A token of a chat template or a tokenizer, in any place."""
 
 SEPARATOR_LINE: Final = re.compile(
-    r"^[ \t]*(?:#{3,}|={5,}|\*{5,})[ \t]*$|^#{2,} ?(?:END|STOP)\b.*$", re.MULTILINE
+    r"^[ \t]*(?:#{3,}|={3,}|\*{5,})[ \t]*$|^#{2,} ?(?:END|STOP)\b.*$", re.MULTILINE
 )
 """A line that only separates tasks. ``---`` and ``***`` are rules of Markdown and are not."""
 
@@ -109,10 +147,16 @@ DOCUMENT_LINE: Final = re.compile(
     r"|Leave a (?:reply|comment)\b"
     r"|Copyright (?:©|\(c\)|\d{4})|©[ \t]?\d{4}|All rights reserved\b|Advertisements?$|Read more:?$"
     r"|Click here to \S|Sign up for (?:our|the) newsletter|\d{1,5} comments?$|Comments? \(\d{1,5}\)"
-    r"|\\end\{document\}|\\documentclass)",
+    r"|\\end\{document\}|\\documentclass"
+    r"|Directions:[ \t]+(?:Write|Read|Choose|Answer|Circle|Complete|Fill|Match|Underline)\b)",
     re.MULTILINE | re.IGNORECASE,
 )
 """A line with which a web page or file begins or ends."""
+
+ROLE_TAG: Final = re.compile(
+    r"^[ \t]*<(?:question|instruction|user|human|prompt|task|query|input|q)>", re.MULTILINE
+)
+"""A tag that opens a task."""
 
 PAGE_TAGS: Final = frozenset(
     "div p body html td tr table li ul ol span article section blockquote font center s a".split()
