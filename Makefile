@@ -40,7 +40,7 @@ test-gpu: $(VENV)/.dev  ## tests that need a CUDA device
 example: $(VENV)/.demo  ## make reports/example/ again: a run of the embedded model and 200 rows
 	rm -rf reports/example
 	$(BIN)/python -m agent run --budget 300 --run-id example < /dev/null || [ $$? -eq 3 ]
-	$(BIN)/python -m agent approve example --plan $$($(BIN)/python -m agent plan example \
+	$(BIN)/python -m agent approve example --accept-need --plan $$($(BIN)/python -m agent plan example \
 	    --examples 200 --json | $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["hash"])')
 
 clean:  ## remove the environment and every cache, never reports

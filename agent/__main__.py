@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from agent.commands import quality, records, runs
+from agent.commands import quality, records, replay, runs
 from agent.errors import AgentError, StorageError
 from prompts.render import plain
 
@@ -36,7 +36,7 @@ INTERRUPTED = 130
 
 for command in (
     runs.run, runs.resume, records.status, runs.plan, runs.approve, runs.reject,
-    records.report, records.ledger, quality.qc, records.doctor,
+    records.report, records.ledger, quality.qc, quality.forecast, replay.whatif, records.doctor,
 ):  # fmt: skip
     app.command()(command)
 

@@ -123,6 +123,21 @@ class ThresholdsSection(_Section):
         return self
 
 
+class CertificatesSection(_Section):
+    """What detectors must show on planted controls before their metrics count."""
+
+    minimum: Rate = 0.95
+    """What the lower 95 % limits of sensitivity and specificity must reach."""
+
+
+class NeedSection(_Section):
+    """Whether data from the base model is needed at all."""
+
+    min_gap: float = Field(0.10, ge=0, lt=1)
+    """How much more must be accepted with few-shot examples than without; less is a warning that
+    has to be acknowledged before scale."""
+
+
 class CriticSection(_Section):
     """How critics' margins are set."""
 
@@ -191,7 +206,9 @@ class RunConfig(_Section):
     engine: EngineSection = EngineSection()
     parameters: GenParams = GenParams()
     thresholds: ThresholdsSection = ThresholdsSection()
+    certificates: CertificatesSection = CertificatesSection()
     critic: CriticSection = CriticSection()
+    need: NeedSection = NeedSection()
     pilot: PilotSection = PilotSection()
     reviewer: ReviewerSection = ReviewerSection()
     scale: ScaleSection = ScaleSection()

@@ -23,7 +23,16 @@ from langgraph.types import Command, interrupt
 from agent.errors import BudgetError, StorageError
 from agent.policy import Decision, Step
 from agent.session import Session, Show
-from agent.stages import measuring, merging, pilot, planning, preflight, reviewing, scaling
+from agent.stages import (
+    measuring,
+    merging,
+    pilot,
+    planning,
+    preflight,
+    replaying,
+    reviewing,
+    scaling,
+)
 from agent.stages.pilot import Place
 
 RECURSION_LIMIT = 1_000_000
@@ -93,6 +102,10 @@ def _apply(state: State, runtime: Runtime[Session]) -> State:
     return _decided(decision, round=state["round"] + 1, params=params, micro_batches=0)
 
 
+def _replay(state: State, runtime: Runtime[Session]) -> State:
+    return _decided(replaying.trial(runtime.context, _place(state), runtime.stream_writer))
+
+
 def _plan(state: State, runtime: Runtime[Session]) -> State:
     decision, plan = planning.offer(runtime.context, state["round"], runtime.stream_writer)
     return _decided(decision, plan=plan)
@@ -127,7 +140,8 @@ _ROUTES: dict[str, tuple[Node, dict[Step, str]]] = {
         {Step.CONTINUE: "pilot", Step.REVIEW: "review", Step.APPROVE: "plan"},
     ),
     "review": (_review, {Step.CONTINUE: "apply"}),
-    "apply": (_apply, {Step.CONTINUE: "pilot"}),
+    "apply": (_apply, {Step.CONTINUE: "replay"}),
+    "replay": (_replay, {Step.CONTINUE: "pilot", Step.REVIEW: "review"}),
     "plan": (_plan, {Step.CONTINUE: "approve"}),
     "approve": (_approve, {Step.CONTINUE: "scale"}),
     "scale": (_scale, {Step.CONTINUE: "scale", Step.DONE: "merge"}),

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
-from agent.records import RoundRecord
+from agent.records import Replay, RoundRecord
+from agent.report.critics import critic_words, fault_table
+from pipeline.causes import treated_by
 from pipeline.params import TUNABLE, GenParams
 from pipeline.types import Funnel
 from prompts.render import render
@@ -46,6 +48,8 @@ def learnings(
         parameters=[_parameter_row(name, rounds) for name in TUNABLE],
         stages=[field.name for field in fields(Funnel)],
         fixed=_fixed(rounds[-1].params),
+        faults=fault_table(rounds[-1]),
+        critics=critic_words(rounds[-1]),
         samples=_samples(rounds[-1]),
         reviews=[r for r in rounds if r.review is not None],
         spend=_spend(rounds, limit_usd=limit_usd, confirmed_usd=confirmed_usd),
@@ -54,8 +58,22 @@ def learnings(
         figure=figure,
         dollars=dollars,
         value=_value,
+        limits=_limits,
+        treated_by=treated_by,
+        replayed=_replayed,
         cut=_SAMPLE_CHARS,
     )
+
+
+def _replayed(replay: Replay) -> str:
+    """What stored rows said of a setting, in a line."""
+    if not replay.sources:
+        names = sorted({r.partition(":")[0] for rs in replay.refused.values() for r in rs})
+        return f"replay: no stored rows could answer ({', '.join(names)}); a pilot was bought"
+    found = [m for m in replay.metrics if m["verdict"] == "FAIL"]
+    failed = ", ".join(f"{m['name']} {figure(m['name'], m['value'])}" for m in found)
+    said = f"fails: {failed}; no pilot was bought" if found else "nothing fails; a pilot was bought"
+    return f"replay on {replay.rows} stored rows ({', '.join(replay.sources)}): {said}"
 
 
 def figure(metric: str, value: float | None) -> str:
@@ -68,6 +86,11 @@ def figure(metric: str, value: float | None) -> str:
 def dollars(amount: float) -> str:
     """An amount in whole cents, or to the micro-dollar where cents would hide some of it."""
     return f"${amount:,.2f}" if abs(amount - round(amount, 2)) < 5e-7 else f"${amount:,.6f}"
+
+
+def _limits(low: float | None, high: float | None) -> str:
+    """One-sided 95 % limits, or nothing where there are none."""
+    return f" [{figure('', low)}, {figure('', high)}]" if low is not None else ""
 
 
 def _metric_row(metric: Mapping[str, Any], rounds: Sequence[RoundRecord]) -> dict[str, Any]:
@@ -101,7 +124,7 @@ def _parameter_row(name: str, rounds: Sequence[RoundRecord]) -> dict[str, Any]:
 
 def _fixed(params: GenParams) -> dict[str, str]:
     """What no review can change, by dotted name."""
-    return {"critic.pair": params.critic.pair}
+    return {"critic.instruction": params.critic.instruction, "critic.pair": params.critic.pair}
 
 
 def _value(value: Any) -> str:
@@ -124,7 +147,7 @@ def _samples(record: RoundRecord) -> list[tuple[str, tuple[dict[str, Any], ...]]
 def _spend(
     rounds: Sequence[RoundRecord], *, limit_usd: float, confirmed_usd: float
 ) -> dict[str, str]:
-    costs = [record.spend.total_usd for record in rounds]
+    costs = [record.spend.total_usd for record in rounds if not record.replayed]
     left = limit_usd - confirmed_usd
     return {
         "limit": dollars(limit_usd),
@@ -132,6 +155,6 @@ def _spend(
         "left": dollars(left),
         "share": f"{100 * confirmed_usd / limit_usd:.3g} %",
         "round": dollars(sum(costs) / len(costs)),
-        "last": dollars(costs[-1]),
+        "last": dollars(rounds[-1].spend.total_usd),
         "reviews": dollars(sum(record.spend.review_usd for record in rounds)),
     }

@@ -4,8 +4,10 @@ Pass or fail is decided here, from verdicts, by code alone: no reviewer is asked
 are values of :class:`Step`, each with its own exit code.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from pipeline.types import Metric
 
@@ -26,7 +28,8 @@ class Step(StrEnum):
     STOP_REVIEWER = "STOP_REVIEWER"
     """The reviewer holds that no setting within bounds passes."""
     STOP_NO_CHANGE = "STOP_NO_CHANGE"
-    """Nothing that the reviewer recommended could be applied, or a gate cannot be measured."""
+    """Nothing that the reviewer recommended could be applied, or all of it fails on stored rows, or
+    a gate cannot be measured."""
     STOP_REJECTED = "STOP_REJECTED"
     """A person said no to the plan."""
     DONE = "DONE"
@@ -60,6 +63,10 @@ class Decision:
     """In one sentence, with the figures that decided."""
 
 
+MOST_REPLAYED: Final = 3
+"""Proposals in a row that may fail on stored rows before a run stops asking for more."""
+
+
 @dataclass(frozen=True, slots=True)
 class RoundFacts:
     """All that the decision after a micro-batch depends on."""
@@ -76,6 +83,8 @@ class RoundFacts:
     """The smoke test's outcome."""
     audit_found: str
     """What failed in it, in one phrase."""
+    pilots: int | None = None
+    """Rounds bought so far, this one included; None if all were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +92,7 @@ class Limits:
     """The limits of a run, from its configuration."""
 
     max_rounds: int
-    """Rounds at most."""
+    """Rounds bought at most."""
     max_rows: int
     """Answered rows of one round at most."""
     fail_rows: int
@@ -121,7 +130,7 @@ def _rows_would_help(metric: Metric) -> bool:
 
 
 def _not_passed(facts: RoundFacts, limits: Limits, why: str) -> Decision:
-    if facts.round >= limits.max_rounds:
+    if (facts.round if facts.pilots is None else facts.pilots) >= limits.max_rounds:
         return Decision(Step.STOP_ROUNDS, f"round {facts.round} is the last allowed; {why}")
     return Decision(Step.REVIEW, why)
 
@@ -130,6 +139,31 @@ def _describe(metric: Metric) -> str:
     seen = "unmeasured" if metric.value is None else f"{metric.value:.1%}"
     verdict = (metric.verdict or "").lower()
     return f"{metric.name} {seen} of {metric.n} (wanted {metric.threshold}): {verdict}"
+
+
+def after_replay(
+    metrics: Sequence[Metric], *, sources: Sequence[str], rows: int, in_a_row: int
+) -> Decision:
+    """Whether a pilot is bought for a setting, or what stored rows say of it is enough.
+
+    Args:
+        metrics: Measured on stored rows; none where nothing stored could answer.
+        sources: Which rows these were.
+        rows: How many of them were answered.
+        in_a_row: Settings just before this one that failed in the same way.
+    """
+    if not metrics:
+        return Decision(Step.CONTINUE, "no stored rows can answer for it: a pilot is bought")
+    failed = [m for m in metrics if m.verdict == "FAIL"]
+    on = f"on {rows} stored rows ({', '.join(sources)})"
+    if not failed:
+        return Decision(Step.CONTINUE, f"nothing fails {on}: a pilot is bought")
+    why = f"replayed {on}, no pilot is bought: " + "; ".join(map(_describe, failed))
+    if in_a_row + 1 < MOST_REPLAYED:
+        return Decision(Step.REVIEW, why)
+    return Decision(
+        Step.STOP_NO_CHANGE, f"{MOST_REPLAYED} proposals in a row fail on stored rows; {why}"
+    )
 
 
 def after_review(*, round_: int, stop: bool, applied: int, diagnosis: str) -> Decision:

@@ -4,6 +4,7 @@ Reports, learnings and the command line are functions of these records and of no
 models check what is read back from disk, so a damaged record is an error, not a wrong figure.
 """
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -93,6 +94,32 @@ class Outcome(_Record):
     """Whether it fell within the interval; None if it was not measured."""
 
 
+class Replay(_Record):
+    """What stored rows say of a setting before a pilot is bought for it, at no cost."""
+
+    params: GenParams
+    """The setting."""
+    sources: tuple[str, ...]
+    """Which stored rows were used; empty where none could be."""
+    refused: dict[str, tuple[str, ...]]
+    """By the others: each parameter that needs generation, and why."""
+    rows: int
+    """Answered rows as they would have been,"""
+    changed: int
+    """of which so many end elsewhere than they did,"""
+    unscored: int
+    """and so many have a text that no critic has seen."""
+    metrics: tuple[dict[str, Any], ...]
+    """``pipeline.types.Metric`` as JSON, measured on them; empty without rows."""
+    bought: bool
+    """Whether a pilot was bought for the setting."""
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Gates that fail."""
+        return tuple(m["name"] for m in self.metrics if m["verdict"] == "FAIL")
+
+
 class ReviewRecord(_Record):
     """One review, from what was sent to what it did."""
 
@@ -112,6 +139,8 @@ class ReviewRecord(_Record):
     """What it was sent, byte for byte, relative to the run directory."""
     outcomes: tuple[Outcome, ...] = ()
     """Filled when the next round has been measured."""
+    replay: Replay | None = None
+    """What stored rows said of the setting that it led to; None before they were asked."""
 
 
 class AuditCheck(_Record):
@@ -174,6 +203,9 @@ class RoundRecord(_Record):
     """``pipeline.types.Funnel`` as JSON."""
     certificates: tuple[dict[str, Any], ...]
     """``pipeline.types.Certificate`` as JSON."""
+    critics: dict[str, Any] | None = None
+    """``pipeline.critics.calibrate.Calibration.report``: which faults critics see, and which
+    critics judge, at which margins; None if that was not recorded."""
     causes: dict[str, int]
     """Bad rows by cause."""
     stops: dict[str, int]
@@ -196,6 +228,9 @@ class RoundRecord(_Record):
     """What the round cost, its review included."""
     review: ReviewRecord | None = None
     """The review that followed, if one did."""
+    replayed: bool = False
+    """Whether it was measured on stored rows: it then bought nothing, and cost what its review
+    did. Its rows are numbered anew."""
 
     @model_validator(mode="after")
     def _well_formed(self) -> "RoundRecord":
@@ -217,6 +252,11 @@ class RoundRecord(_Record):
     def metric(self, name: str) -> dict[str, Any] | None:
         """The metric called ``name``, or None."""
         return next((m for m in self.metrics if m["name"] == name), None)
+
+
+def pilots(rounds: Iterable[RoundRecord]) -> int:
+    """How many of ``rounds`` were bought: limits and error rates are spent on these alone."""
+    return sum(not record.replayed for record in rounds)
 
 
 class RunRecord(_Record):
@@ -248,6 +288,8 @@ class RunRecord(_Record):
     """running, waiting, held, or how it ended."""
     reason: str
     """Why, in a sentence."""
+    need: dict[str, Any] | None = None
+    """``pipeline.need.Need`` as JSON and the ``warning`` to acknowledge; None before the check."""
     plan: dict[str, Any] | None = None
     """The plan that waits for, or was given, approval."""
     dataset: dict[str, Any] | None = None

@@ -33,6 +33,7 @@ METRICS: Final = (
     "yield",
     "raw_acceptance",
     "duplicates",
+    "near_duplicates",
     "median_tokens",
 )
 """Names that a prediction may speak of: those of the metric table."""

@@ -82,16 +82,17 @@ def offer(root: Path, run_id: str, examples: int | None) -> Plan:
 
 
 def approve(
-    root: Path, run_id: str, prefix: str, show: Show, *, accept_shortfall: bool = False
-) -> Ending:
+    root: Path, run_id: str, prefix: str, show: Show,
+    *, accept_shortfall: bool = False, accept_need: bool = False,
+) -> Ending:  # fmt: skip
     """Say yes to the offered plan that ``prefix`` names, and work on under it.
 
     The yes is checked, recorded and used, and its money set aside, before the graph hears of it, so
     that a yes which is refused leaves the run waiting as it was.
 
     Raises:
-        ApprovalError: if the plan may not be approved, promises fewer rows than it is for, or
-            covers something that has changed since.
+        ApprovalError: if the plan may not be approved, promises fewer rows than it is for,
+            carries a warning that is not acknowledged, or covers something that has changed since.
         BudgetError: if its maximum no longer fits under the cap.
         RunError: if the run does not wait for an approval.
     """
@@ -105,6 +106,8 @@ def approve(
                 f"({plan.rows.low:,.0f} to {plan.rows.high:,.0f}), fewer than the "
                 f"{plan.examples:,} it is for: plan fewer, or add --accept-shortfall"
             )
+        if plan.need and not accept_need:
+            raise ApprovalError(f"plan {plan.hash[:12]}: {plan.need}; to go on, add --accept-need")
         check_unchanged(session, plan)
         approval = session.approvals.approve(plan.hash)
         session.approvals.authorise(approval, session.ledger)

@@ -56,6 +56,7 @@ def status(root: Path, run_id: str) -> Screen:
 def _round_facts(record: RoundRecord) -> dict[str, Any]:
     return {
         "round": record.round,
+        "replayed": record.replayed,
         "step": record.step,
         "reason": record.reason,
         "metrics": list(record.metrics),
@@ -104,21 +105,26 @@ def _answers(root: Path, run_id: str, plan_hash: str | None) -> str:
 
 def plan(root: Path, run_id: str, offered: Plan) -> Screen:
     """One plan in full, and how to approve it."""
-    rows, cost, time = offered.rows, offered.cost_usd, offered.seconds
+    rows, cost, time, row = offered.rows, offered.cost_usd, offered.seconds, offered.usd_per_row
     yes = f"approve {run_id} --plan {offered.hash[:16]}"
     yes += " --accept-shortfall" if offered.short else ""
+    yes += " --accept-need" if offered.need else ""
     lines = [
         f"plan {offered.hash}",
-        f"  rows wanted    {offered.examples:,} from at most {offered.max_attempts:,} attempts",
+        f"  rows wanted    {offered.examples:,} from about {offered.attempts:,} attempts, "
+        f"at most {offered.max_attempts:,}",
         f"  forecast       {rows.expected:,.0f} distinct kept rows within all attempts "
         f"(90 %: {rows.low:,.0f} to {rows.high:,.0f})"
-        + ("  SHORT OF THE TARGET" if offered.short else ""),
+        + ("  SHORT OF THE TARGET" if offered.short else "")
+        + ("" if offered.validated else "  OUTSIDE THE VALIDATED RANGE"),
         f"  time           {duration(time.expected)} "
         f"({duration(time.low)} to {duration(time.high)})",
         f"  cost           {dollars(cost.expected)} "
         f"({dollars(cost.low)} to {dollars(cost.high)}); never above "
         f"{dollars(offered.max_cost_usd)}, which is set aside",
+        f"  a row          {dollars(row.expected)} ({dollars(row.low)} to {dollars(row.high)})",
         f"  model          {offered.model}, {offered.dtype} on {offered.device}",
+        *([f"  WARNING        {plain(offered.need)}"] if offered.need else []),
         f"approve with: {_command(root, yes)}",
     ]
     return Screen("\n".join(lines), offered.model_dump(mode="json") | {"hash": offered.hash})

@@ -87,6 +87,10 @@ class Session:
             )
         return found.result
 
+    def has(self, op_id: str) -> bool:
+        """Whether an operation was paid for and has a result."""
+        return self.journal.find(op_id) is not None
+
     def buy(
         self,
         op_id: str,

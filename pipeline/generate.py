@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipeline.causes import cause
-from pipeline.critics.scores import CriticName, instruction_scores, pair_scores
+from pipeline.critics.panel import Panel
 from pipeline.detection.clean import clean
 from pipeline.detection.detectors import detect
 from pipeline.engine.base import Engine
 from pipeline.novelty import NoveltyIndex
-from pipeline.params import GenParams
+from pipeline.params import GenParams, ResponseParams
 from pipeline.prompting import (
     INSTRUCTION_STOP,
     Prompt,
@@ -38,8 +38,8 @@ SHORTEST_INSTRUCTION = 8
 class MicroBatch:
     """A fixed list of examples with fixed seeds: the unit of generation and payment."""
 
-    stage: Literal["pilot", "scale"]
-    """Which part of the run it belongs to; pilots and scale never share a seed."""
+    stage: Literal["probe", "need", "pilot", "scale"]
+    """Which part of the run it belongs to; no two of them share a seed."""
     round: int
     """The round whose parameters it uses."""
     number: int
@@ -83,36 +83,39 @@ def run_micro_batch(
     *,
     seen: NoveltyIndex,
     pool: Sequence[Example] = (),
-    critics: Sequence[CriticName] = (),
+    critics: Panel | None = None,
 ) -> BatchResult:
     """Write, answer and judge one micro-batch.
 
     Args:
         engine: The base model.
         batch: Which examples, with which seeds.
-        params: The setting; both critic margins are numbers by now.
+        params: The setting; both critics are named and both margins are numbers by now.
         seen: Instructions seen before; those of this batch are added.
         pool: Accepted rows that prompts may show as examples.
-        critics: Pair critics to score with, beside the one that ``params`` names.
+        critics: Critics to score with, the two that ``params`` names among them; None is
+            those two alone, neither of them combined.
 
     Raises:
         EngineError: if the engine cannot do what was asked.
     """
     examples = choose_examples(params.fewshot, seed=batch.seed, place=batch.place, pool=pool)
-    written, tokens = _write(engine, batch, params, examples)
-    parsed = [_parse(sample, seen, examples) for sample in written]
-    judged = _judge_instructions(engine, parsed, params)
+    written, tokens = write(engine, batch, params, examples)
+    parsed = [parse(sample, seen, examples) for sample in written]
+    if critics is None:
+        critics = Panel.naming(instruction=params.critic.instruction, pair=params.critic.pair)
+    judged = _judge_instructions(engine, parsed, params, critics)
     chosen = [s for s in judged if s.dropped is None][: batch.rows]
-    answered, more = _answer(engine, batch, params, examples, chosen)
-    named: list[CriticName] = sorted({params.critic.pair, *critics})
-    final = {s.index: s for s in _judge_pairs(engine, answered, params, named)}
+    answered, more = answer(engine, batch, params.response, examples, chosen)
+    final = {s.index: s for s in _judge_pairs(engine, answered, params, critics)}
     samples = (final.get(s.index, s) for s in judged)
     return BatchResult(tuple(replace(s, cause=cause(s)) for s in samples), tokens + more)
 
 
-def _write(
+def write(
     engine: Engine, batch: MicroBatch, params: GenParams, examples: Sequence[Example]
 ) -> tuple[list[Sample], int]:
+    """Draw the instructions of a micro-batch; the samples, and the tokens generated."""
     p, count = params.instruction, drawn(batch.rows, params)
     sampling = Sampling(
         p.temperature, p.max_new_tokens, p.top_p,
@@ -151,8 +154,11 @@ def parse_instruction(completion: str) -> str | None:
     return text
 
 
-def _parse(sample: Sample, seen: NoveltyIndex, examples: Sequence[Example]) -> Sample:
-    """An instruction cut by the token cap is lost; one that copies an example is no novelty."""
+def parse(sample: Sample, seen: NoveltyIndex, examples: Sequence[Example]) -> Sample:
+    """Find the instruction and compare it with all that were seen.
+
+    An instruction cut by the token cap is lost; one that copies an example is no novelty.
+    """
     if sample.dropped:
         return sample
     text = parse_instruction(sample.instruction_raw)
@@ -164,30 +170,31 @@ def _parse(sample: Sample, seen: NoveltyIndex, examples: Sequence[Example]) -> S
 
 
 def _judge_instructions(
-    engine: Engine, samples: Sequence[Sample], params: GenParams
+    engine: Engine, samples: Sequence[Sample], params: GenParams, critics: Panel
 ) -> list[Sample]:
+    judged = [s for s in samples if s.dropped is None]
+    scores = critics.score_instructions(engine, [s.instruction for s in judged])
+    by_index = {s.index: found for s, found in zip(judged, scores, strict=True)}
+    return [_with_scores(s, by_index.get(s.index), params) for s in samples]
+
+
+def _with_scores(sample: Sample, scores: dict[str, float] | None, params: GenParams) -> Sample:
     margin = params.critic.instruction_margin
     assert margin is not None, "margins are set before the first row"
-    judged = [s for s in samples if s.dropped is None]
-    scores = instruction_scores(engine, [s.instruction for s in judged]) if judged else []
-    by_index = {s.index: score for s, score in zip(judged, scores, strict=True)}
-    return [_with_score(s, by_index.get(s.index), margin) for s in samples]
-
-
-def _with_score(sample: Sample, score: float | None, margin: float) -> Sample:
-    if score is None:
+    if scores is None:
         return sample
+    score = scores[params.critic.instruction]
     dropped = None if score > margin else "instruction_critic"
-    return replace(sample, instruction_score=score, dropped=dropped)
+    return replace(sample, instruction_score=score, instruction_scores=scores, dropped=dropped)
 
 
-def _answer(
-    engine: Engine, batch: MicroBatch, params: GenParams,
+def answer(
+    engine: Engine, batch: MicroBatch, p: ResponseParams,
     examples: Sequence[Example], samples: Sequence[Sample],
 ) -> tuple[list[Sample], int]:  # fmt: skip
+    """Answer, clean and flag; the samples, and the tokens generated."""
     if not samples:
         return [], 0
-    p = params.response
     sampling = Sampling(
         p.temperature, p.max_new_tokens, p.top_p,
         repetition_penalty=p.repetition_penalty, stop=p.stop,
@@ -204,6 +211,7 @@ def _answer(
         replace(
             s, raw=c.text, clean=text, clean_tokens=n,
             finish_reason=c.finish_reason, stop=c.stop, token_ids=c.token_ids,
+            trimmed=c.trimmed, token_ends=None if batch.stage == "scale" else c.token_ends,
         )
         for s, c, text, n in zip(samples, done, texts, counts, strict=True)
     ]  # fmt: skip
@@ -212,22 +220,19 @@ def _answer(
 
 
 def _judge_pairs(
-    engine: Engine, samples: Sequence[Sample], params: GenParams, critics: Sequence[CriticName]
+    engine: Engine, samples: Sequence[Sample], params: GenParams, critics: Panel
 ) -> list[Sample]:
     """Every response with text is scored, flagged ones too: acceptance is the critic's alone."""
     margin = params.critic.pair_margin
     assert margin is not None, "margins are set before the first row"
     judged = [s for s in samples if s.clean]
-    pairs = [(s.instruction, s.clean or "") for s in judged]
-    scores: dict[int, dict[str, float]] = {s.index: {} for s in samples}
-    for critic in critics if judged else ():
-        for sample, score in zip(judged, pair_scores(engine, pairs, critic), strict=True):
-            scores[sample.index][critic] = score
+    scores = critics.score_pairs(engine, [(s.instruction, s.clean or "") for s in judged])
+    by_index = {s.index: found for s, found in zip(judged, scores, strict=True)}
     return [
         replace(
             s,
-            pair_scores=scores[s.index],
-            dropped=_dropped(s, scores[s.index].get(params.critic.pair), margin),
+            pair_scores=by_index.get(s.index, {}),
+            dropped=_dropped(s, by_index.get(s.index, {}).get(params.critic.pair), margin),
         )
         for s in samples
     ]

@@ -11,6 +11,7 @@ from statistics import median
 from typing import Final
 
 from pipeline.forecast import KeptForecast
+from pipeline.near_duplicates import NearDuplicates
 from pipeline.types import Certificate, Funnel, Metric, Sample, Verdict
 from pipeline.verdict import RateVerdict, confidence_sequence, judge_rate, judge_rate_at_least
 
@@ -18,7 +19,7 @@ FLAGGED: Final = ("runaway", "repetition", "token_limit", "truncated", "delimite
 """Metrics that count a detector's flags among answered rows, in the order of the table."""
 GATES: Final = (*FLAGGED, "instruction_acceptance", "pair_acceptance", "yield")
 """Metrics that must pass."""
-SHOWN: Final = ("raw_acceptance", "duplicates", "median_tokens")
+SHOWN: Final = ("raw_acceptance", "duplicates", "near_duplicates", "median_tokens")
 """Metrics that are only shown."""
 METRICS: Final = (*GATES, *SHOWN)
 """Every metric, in the order of the table."""
@@ -56,11 +57,19 @@ class Margins:
     pair: float | None
     """Margin of the pair critic in nats."""
     pair_critic: str
-    """Name of the pair critic that decides, ``label`` or ``lift``."""
+    """Name of the pair critic that decides: ``label``, ``lift`` or ``combined``."""
+    instruction_critic: str | None = None
+    """Name of the instruction critic that decides; None takes the score that decided before."""
+
+    def instruction_score(self, sample: Sample) -> float | None:
+        """The score that decides about an instruction; None where it was not judged."""
+        if self.instruction_critic is None:
+            return sample.instruction_score
+        return sample.instruction_scores.get(self.instruction_critic)
 
     def accepts_instruction(self, sample: Sample) -> bool:
         """Whether the instruction critic accepts; an unjudged one is not accepted."""
-        score = sample.instruction_score
+        score = self.instruction_score(sample)
         return score is not None and self.instruction is not None and score > self.instruction
 
     def accepts_pair(self, sample: Sample) -> bool:
@@ -203,10 +212,10 @@ def forbid_kept(metric: Metric, kept: int) -> Metric:
 
 def _instruction_acceptance(samples: Sequence[Sample], rules: Rules) -> Metric:
     """Accepted of judged: a duplicate is dropped before the critic, so it is not counted."""
-    judged = [s for s in samples if s.instruction_score is not None]
+    judged = [s for s in samples if rules.margins.instruction_score(s) is not None]
     known = rules.margins.instruction is not None
     count = sum(map(rules.margins.accepts_instruction, judged)) if known else None
-    return rate_metric("instruction_acceptance", count, len(judged), rules)
+    return _acceptance("instruction_acceptance", count, len(judged), rules)
 
 
 def _pair_acceptance(answered: Sequence[Sample], rules: Rules) -> Metric:
@@ -214,7 +223,16 @@ def _pair_acceptance(answered: Sequence[Sample], rules: Rules) -> Metric:
     scored = any(rules.margins.pair_critic in s.pair_scores for s in answered)
     known = rules.margins.pair is not None and (scored or not answered)
     count = sum(map(rules.margins.accepts_pair, answered)) if known else None
-    return rate_metric("pair_acceptance", count, len(answered), rules)
+    return _acceptance("pair_acceptance", count, len(answered), rules)
+
+
+def _acceptance(name: str, count: int | None, n: int, rules: Rules) -> Metric:
+    """Unmeasured by a critic that is not certified: its opinion is no rate of anything."""
+    certificate, bound = rules.certificates.get(name), rules.thresholds.get(name)
+    if certificate is None or certificate.certified:
+        return rate_metric(name, count, n, rules)
+    threshold = None if bound is None else str(bound)
+    return unmeasured(name, f"uncertified: {certificate.reason}", threshold=threshold)
 
 
 def _shown(samples: Sequence[Sample], alpha: float) -> list[Metric]:
@@ -225,8 +243,15 @@ def _shown(samples: Sequence[Sample], alpha: float) -> list[Metric]:
     return [
         rate_metric("raw_acceptance", len(kept), len(samples), free),
         rate_metric("duplicates", repeats, len(parsed), free),
+        rate_metric("near_duplicates", _near(parsed), len(parsed), free),
         _median_tokens(kept),
     ]
+
+
+def _near(parsed: Sequence[Sample]) -> int:
+    """Instructions much like an earlier one; exact repeats are counted apart."""
+    index = NearDuplicates()
+    return sum(index.add(s.instruction) for s in parsed if s.dropped != "duplicate")
 
 
 def _median_tokens(kept: Sequence[Sample]) -> Metric:

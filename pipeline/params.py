@@ -48,12 +48,16 @@ class ResponseParams(_Frozen):
 
 
 class CriticParams(_Frozen):
-    """Which critic judges pairs, and the margins that a score must exceed."""
+    """Which critics judge, and the margins that their scores must exceed."""
 
-    pair: Literal["label", "lift"] = "lift"
-    """The pair critic: A/B label, or likelihood lift."""
+    instruction: Literal["auto", "label", "lift", "combined"] = "auto"
+    """The instruction critic: A/B label, likelihood lift, both combined; auto: the best certified
+    one, which is named before the first row."""
+    pair: Literal["auto", "label", "lift", "combined"] = "auto"
+    """The pair critic."""
     instruction_margin: float | None = Field(None, ge=-20.0, le=20.0)
-    """log P(A) - log P(B) must exceed it, in nats; None: set from controls before the first row."""
+    """The instruction critic's score must exceed it, in nats; None: set from controls before the
+    first row."""
     pair_margin: float | None = Field(None, ge=-20.0, le=20.0)
     """The pair critic's score must exceed it, in nats; None: set from controls."""
 

@@ -18,14 +18,17 @@ from pipeline.detection.certify import certify_detectors
 from pipeline.detection.detectors import detect
 from pipeline.errors import ConfigError, DataError
 from pipeline.metrics import FLAGGED, METRICS, Bound, Rules, rate_metric, unmeasured
+from pipeline.near_duplicates import NearDuplicates
 from pipeline.novelty import normalise
 from pipeline.rows import Row, read_rows
 from pipeline.types import Metric, Sample
 
 __all__ = ["QcResult", "flag_rows", "qc", "read_rows"]
 
-_FROM_FILES: Final = (*FLAGGED, "duplicates")
+_FROM_FILES: Final = (*FLAGGED, "duplicates", "near_duplicates")
 """Metrics that a file of rows can tell."""
+_FLAGS: Final = {"duplicates": "duplicate", "near_duplicates": "near_duplicate"}
+"""Flags that go by another name than their metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ class QcResult:
     """Flags of each row, sorted, in the order of the file."""
     require: frozenset[str]
     """Metrics that must have been measured, and pass."""
+    scores: tuple[Mapping[str, Any], ...] | None = None
+    """Critics' scores of each row; None where no critic was asked."""
 
     def to_json(self) -> dict[str, Any]:
         """Rows and metrics as JSON."""
@@ -55,7 +60,7 @@ class QcResult:
         return int(any(not _passes(m, m.name in self.require) for m in self.metrics))
 
     def write_rows(self, path: Path) -> None:
-        """Write every row of the file with its ``flags``, as JSONL.
+        """Write every row of the file with its ``flags``, and ``scores`` if it has any, as JSONL.
 
         Raises:
             DataError: if the file changed since it was judged, or is the one to write.
@@ -64,8 +69,10 @@ class QcResult:
         if path.exists() and path.samefile(self.path):
             raise DataError(f"{path} is the file that is judged; give another name")
         with path.open("w", encoding="utf-8") as file:
-            for row, flags in _paired(self.path, self.flags):
+            for index, (row, flags) in enumerate(_paired(self.path, self.flags)):
                 fields = {**row.fields, "flags": list(flags)}
+                if self.scores is not None:
+                    fields["scores"] = self.scores[index]
                 file.write(_line(fields) + "\n")
 
 
@@ -98,6 +105,7 @@ def qc(
     alpha: float,
     require: Sequence[str] = (),
     stop: Sequence[str] = (),
+    minimum: float = 0.95,
 ) -> QcResult:
     """Judge a JSONL or Parquet file of rows.
 
@@ -107,6 +115,7 @@ def qc(
         alpha: Probability of a false PASS.
         require: Metrics that count even if the file cannot tell them.
         stop: Stop strings that were in force, if known.
+        minimum: What the lower limits of each detector's certificate must reach.
 
     Raises:
         DataError: if the file cannot be read as rows.
@@ -121,7 +130,7 @@ def qc(
         counts.update(found)
         counts["has finish_reason"] += row.finish_reason is not None
         flags.append(found)
-    rules = Rules(thresholds, certify_detectors(stop), alpha)
+    rules = Rules(thresholds, certify_detectors(stop, minimum=minimum), alpha)
     metrics = tuple(_metric(name, counts, len(flags), rules) for name in METRICS)
     return QcResult(path, len(flags), metrics, tuple(flags), frozenset(require))
 
@@ -129,11 +138,14 @@ def qc(
 def flag_rows(path: Path, *, stop: Sequence[str] = ()) -> Iterator[tuple[Row, tuple[str, ...]]]:
     """Each row of a file with its flags, sorted."""
     seen: set[bytes] = set()
+    near = NearDuplicates()
     for index, row in enumerate(read_rows(path)):
         found = detect(_sample(index, row), stop=stop)
         key = hashlib.blake2b(normalise(row.instruction).encode(), digest_size=16).digest()
         if key in seen:
             found = tuple(sorted((*found, "duplicate")))
+        elif near.add(row.instruction):
+            found = tuple(sorted((*found, "near_duplicate")))
         seen.add(key)
         yield row, found
 
@@ -156,8 +168,7 @@ def _metric(name: str, counts: Counter[str], rows: int, rules: Rules) -> Metric:
     if name == "token_limit" and told < rows:
         reason = f"not measured: {rows - told} of {rows} rows have no finish_reason"
         return unmeasured(name, reason, threshold=threshold)
-    flag = "duplicate" if name == "duplicates" else name
-    return rate_metric(name, counts[flag], rows, rules)
+    return rate_metric(name, counts[_FLAGS.get(name, name)], rows, rules)
 
 
 def _passes(metric: Metric, required: bool) -> bool:

@@ -6,7 +6,7 @@ claims to be ends the reading.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,24 +39,44 @@ def read_rows(path: Path) -> Iterator[Row]:
     Raises:
         DataError: naming the file and the line or row, and what is wrong with it.
     """
+    for where, fields in _objects(path, _TEXTS):
+        yield _row(where, fields)
+
+
+def read_instructions(path: Path) -> Iterator[str]:
+    """The ``instruction`` of every row, whatever other fields there are.
+
+    Raises:
+        DataError: as :func:`read_rows`.
+    """
+    for _, fields in _objects(path, ("instruction",)):
+        yield fields["instruction"]
+
+
+def _objects(path: Path, texts: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Where each row stands, and its fields, of which those named are text."""
     found = 0
-    source = _parquet(path) if path.suffix.lower() in {".parquet", ".pq"} else _jsonl(path)
-    for place, fields in source:
+    parquet = path.suffix.lower() in {".parquet", ".pq"}
+    for place, fields in _parquet(path, texts) if parquet else _jsonl(path):
         found += 1
-        yield _row(path, place, fields)
+        where = f"{path}, {place}"
+        _check_texts(where, fields, texts)
+        yield where, fields
     if not found:
         raise DataError(f"{path} has no rows; expected at least one")
 
 
-def _row(path: Path, place: str, fields: Any) -> Row:
-    where = f"{path}, {place}"
+def _check_texts(where: str, fields: Any, texts: Sequence[str]) -> None:
     if not isinstance(fields, dict):
         raise DataError(f"{where}: expected an object with fields, found {_shown(fields)}")
-    for name in _TEXTS:
+    for name in texts:
         if name not in fields:
             raise DataError(f"{where}: no field {name!r}; found {_shown(sorted(fields))}")
         if not isinstance(fields[name], str):
             raise DataError(f"{where}: {name!r} must be text, found {_shown(fields[name])}")
+
+
+def _row(where: str, fields: Mapping[str, Any]) -> Row:
     for name in _OPTIONAL:
         if not isinstance(fields.get(name), str | None):
             raise DataError(f"{where}: {name!r} must be text or null, found {_shown(fields[name])}")
@@ -104,13 +124,13 @@ def _parse(path: Path, number: int, line: bytes) -> Any:
         raise DataError(f"{where}: cannot be read as JSON: {error}") from error
 
 
-def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
+def _parquet(path: Path, texts: Sequence[str]) -> Iterator[tuple[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            missing = [name for name in _TEXTS if name not in file.schema_arrow.names]
+            missing = [name for name in texts if name not in file.schema_arrow.names]
             if missing:
                 found = _shown(sorted(file.schema_arrow.names))
                 raise DataError(f"{path}: no field {missing[0]!r}; found {found}")

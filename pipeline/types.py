@@ -58,6 +58,12 @@ class Completion:
     """Why it ended."""
     stop: str | None = None
     """Which stop string fired, when ``finish_reason`` is ``stop``."""
+    trimmed: str = ""
+    """What was cut off: the stop string and what followed it in its last token, or at the cap half
+    a character."""
+    token_ends: tuple[int, ...] | None = None
+    """For each token, how much of ``text + trimmed`` is certain once it is drawn, in characters;
+    None where the engine cannot tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +135,9 @@ class Sample:
     instruction: str = ""
     """Parsed and cleaned; empty when ``dropped`` says parser."""
     instruction_score: float | None = None
-    """The instruction critic's score, in nats."""
+    """Score of the instruction critic that decided, in nats."""
+    instruction_scores: Mapping[str, float] = field(default_factory=dict)
+    """Scores of the instruction by critic name (``label``, ``lift``, ``combined``), in nats."""
     raw: str | None = None
     """The response as the engine returned it after its stop rule."""
     clean: str | None = None
@@ -140,17 +148,22 @@ class Sample:
     """Which stop string ended it."""
     token_ids: tuple[int, ...] = ()
     """Generated ids of the response."""
+    trimmed: str = ""
+    """What the stop rule cut off from ``raw``; see :class:`Completion`."""
+    token_ends: tuple[int, ...] | None = None
+    """Where in ``raw + trimmed`` each token ends, for replay; None where that is not known."""
     clean_tokens: int | None = None
     """Tokens of ``clean`` by the model's own tokenizer."""
     pair_scores: Mapping[str, float] = field(default_factory=dict)
-    """Scores of the pair by critic name (``label``, ``lift``), in nats."""
+    """Scores of the pair by critic name (``label``, ``lift``, ``combined``), in nats."""
     flags: tuple[str, ...] = ()
     """Names of the detectors that fired on the response, sorted."""
     cause: str | None = None
     """Why a bad row is bad; see ``pipeline/causes.py``."""
     dropped: str | None = None
     """The first stage that dropped it: parser, duplicate, instruction_critic, detector,
-    pair_critic, or None for a row that is kept."""
+    pair_critic, or None for a row that is kept; ``unscored`` where replay changed its text and no
+    critic has seen it."""
 
     @property
     def parsed(self) -> bool:
@@ -199,6 +212,14 @@ class Certificate:
     """Whether its metric may pass, fail or steer."""
     reason: str
     """Why, in one phrase."""
+    sensitivity_low: float | None = None
+    """One-sided lower 95 % limit of the sensitivity (Clopper-Pearson); None without positives."""
+    sensitivity_high: float | None = None
+    """One-sided upper 95 % limit of it."""
+    specificity_low: float | None = None
+    """One-sided lower 95 % limit of the specificity; None without negatives."""
+    specificity_high: float | None = None
+    """One-sided upper 95 % limit of it."""
 
 
 @dataclass(frozen=True, slots=True)

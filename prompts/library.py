@@ -41,6 +41,7 @@ def topics() -> tuple[str, ...]:
 
 
 @cache
-def rubric(name: str) -> str:
+def rubric(name: str, *, yes: str = "A", no: str = "B") -> str:
     """The few-shot rubric that the label critic called ``name`` reads first."""
-    return (files("prompts") / "rubrics" / f"{name}.txt").read_text(encoding="utf-8")
+    text = (files("prompts") / "rubrics" / f"{name}.txt").read_text(encoding="utf-8")
+    return text.replace("{yes}", yes).replace("{no}", no)

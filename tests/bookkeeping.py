@@ -83,6 +83,7 @@ def plan(**changes: object) -> Plan:
         "threads": None,
         "seed": 1,
         "examples": 200,
+        "attempts": 800,
         "max_attempts": 1000,
         "micro_batch": 96,
         "batch_size": None,
@@ -93,5 +94,7 @@ def plan(**changes: object) -> Plan:
         "cost_usd": interval,
         "seconds": interval,
         "rows": interval,
+        "usd_per_row": interval,
+        "validated": True,
     }
     return Plan.model_validate({**fields, **changes})

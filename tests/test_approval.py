@@ -39,6 +39,7 @@ OTHER: dict[str, object] = {
     "threads": 2,
     "seed": 2,
     "examples": 201,
+    "attempts": 801,
     "max_attempts": 1001,
     "micro_batch": 95,
     "batch_size": 95,
@@ -49,6 +50,9 @@ OTHER: dict[str, object] = {
     "cost_usd": Interval(expected=2.0, low=1.0, high=3.1),
     "seconds": Interval(expected=2.0, low=1.0, high=3.1),
     "rows": Interval(expected=2.0, low=1.0, high=3.1),
+    "usd_per_row": Interval(expected=2.0, low=1.0, high=3.1),
+    "validated": False,
+    "need": "without examples 50 % are accepted, with them 51 %",
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.engine import random_model, report
 from benchmarks.engine.child import PhaseResult, Report, Round, obey
-from benchmarks.engine.contenders import Absent, open_contender
+from benchmarks.engine.contenders import Absent, Scoring, open_contender
 from benchmarks.engine.floor import Pass, Rates, Weights, floor_seconds, read_weights
 from benchmarks.engine.host import ROOT, Host
 from benchmarks.engine.linear import Linear
@@ -121,8 +121,8 @@ def test_three_contenders_do_the_same_work_and_score_alike(setup, tmp_path):
     for key in "abf":
         contender = open_contender(key, setup)
         entries[key] = Entry(key, None, (obey(contender, setup, Round(0)),))
-        scores[key] = instruction_scores(contender, asked.texts[:2])
-        scores[key] += pair_scores(contender, asked.pairs[:2], "lift")
+        scores[key] = instruction_scores(Scoring(contender), asked.texts[:2])
+        scores[key] += pair_scores(Scoring(contender), asked.pairs[:2], "lift")
     assert scores["a"] == pytest.approx(scores["f"], abs=1e-3)
     assert scores["b"] == pytest.approx(scores["f"], abs=1e-3)
     (one_by_one,), ours = entries["a"].reports, entries["f"]

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline.critics.calibrate import calibrate
 from pipeline.engine.scripted import ScriptedEngine
 from pipeline.generate import MicroBatch, drawn, parse_instruction, run_micro_batch
 from pipeline.novelty import NoveltyIndex
@@ -15,6 +16,8 @@ from prompts.library import fewshot_set
 BATCH = MicroBatch("pilot", round=1, number=0, first_index=0, rows=24, seed=7)
 PARAMS = GenParams().replace(
     {
+        "critic.instruction": "label",
+        "critic.pair": "lift",
         "critic.instruction_margin": -1.0,
         "critic.pair_margin": -1.0,
         "response.stop": ("\nInstruction", "\nResponse"),
@@ -97,12 +100,25 @@ def test_margins_decide_who_is_answered_and_kept() -> None:
     assert any(s.answered for s in some.samples) and not any(s.kept for s in some.samples)
 
 
-def test_both_pair_critics_score_where_both_are_asked_for() -> None:
-    result = run_micro_batch(
-        ScriptedEngine(), BATCH, PARAMS, seen=NoveltyIndex(), critics=("label", "lift")
-    )
+def test_every_critic_of_the_panel_scores_and_the_named_ones_decide() -> None:
+    engine = ScriptedEngine()
+    critics = calibrate(engine, max_false_accept=0.2).panel()
+    result = run_micro_batch(engine, BATCH, PARAMS, seen=NoveltyIndex(), critics=critics)
+    every = {"label", "lift", "combined"}
     scored = [s for s in result.samples if s.clean]
-    assert scored and all(set(s.pair_scores) == {"label", "lift"} for s in scored)
+    assert scored and all(set(s.pair_scores) == every for s in scored)
+    judged = [s for s in result.samples if s.instruction_scores]
+    assert judged and all(set(s.instruction_scores) == every for s in judged)
+    assert all(s.instruction_score == s.instruction_scores["label"] for s in judged)
+    alone = run_micro_batch(engine, BATCH, PARAMS, seen=NoveltyIndex())
+    assert [s.dropped for s in alone.samples] == [s.dropped for s in result.samples]
+    assert all(set(s.pair_scores) == {"lift"} for s in alone.samples if s.clean)
+
+
+def test_critics_are_named_before_the_first_row() -> None:
+    unnamed = PARAMS.replace({"critic.pair": "auto"})
+    with pytest.raises(AssertionError, match="named before the first row"):
+        run_micro_batch(ScriptedEngine(), BATCH, unnamed, seen=NoveltyIndex())
 
 
 PARSED = {

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.critics.margins import auc, check_margin, set_margin
+from pipeline.critics.areas import auc
+from pipeline.critics.margins import check_margin, set_margin
 
 SCORES = st.lists(st.floats(-10, 10), min_size=1, max_size=60)
 

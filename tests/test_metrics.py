@@ -48,7 +48,7 @@ def test_the_table_has_every_metric_in_its_order():
     assert METRICS == (
         "runaway", "repetition", "token_limit", "truncated", "delimiter_leak", "empty",
         "instruction_acceptance", "pair_acceptance", "yield", "raw_acceptance", "duplicates",
-        "median_tokens",
+        "near_duplicates", "median_tokens",
     )  # fmt: skip
     assert set(found.verdicts()) == set(GATES)
 

@@ -159,6 +159,59 @@ def test_rows_of_a_file_that_grew_are_not_paired_with_old_flags(mixed, tmp_path)
         result.write_rows(tmp_path / "out.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("rows", "verdicts", "repeats"),
+    [
+        ([good(0)], {"INSUFFICIENT"}, 0),
+        ([good(0)] * 300, {"PASS"}, 299),
+        ([{"instruction": "Name a fruit.", "response": ""}] * 300, {"PASS", "FAIL"}, 299),
+    ],
+    ids=["one row", "all equal", "all bad and equal"],
+)
+def test_what_tells_little_is_judged_honestly(tmp_path, rows, verdicts, repeats):
+    found = judged(write(tmp_path / "rows.jsonl", rows))
+    by_name = {m.name: m for m in found.metrics}
+    measured = {m.verdict for m in found.metrics if m.value is not None and m.verdict}
+    assert measured == verdicts
+    assert by_name["duplicates"].count == repeats and by_name["near_duplicates"].count == 0
+
+
+def test_a_near_duplicate_is_flagged_beside_exact_ones(tmp_path):
+    asked = ("What is the capital of France?", "What's the capital of France?",
+             "what is the capital of france?", "What is the capital of Spain?")  # fmt: skip
+    rows = [{"instruction": a, "response": "It is a city."} for a in asked]
+    found = judged(write(tmp_path / "rows.jsonl", rows))
+    assert found.flags == ((), ("near_duplicate",), ("duplicate",), ())
+    table = found.to_json()["metrics"]
+    assert (table["near_duplicates"]["count"], table["duplicates"]["count"]) == (1, 1)
+
+
+UNITS = {
+    "newlines": "\n", "1.": "1. ", "#": "#", "Q:": "Q:", "spaces": " ", "a": "a ", "quotes": "'\"",
+    "nested": "\"('[", "blank items": "1. \n", "marks": "#\n", "rules": "===\n",
+    "words": "the cat sat on a mat ", "labels": "Abc: What is it?\nDef: x\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", UNITS.values(), ids=UNITS)
+def test_megabytes_in_one_response_take_seconds(tmp_path, unit):
+    text = unit * (2_000_000 // len(unit))
+    path = write(tmp_path / "rows.jsonl", [{"instruction": "Tell me of it.", "response": text}])
+    started = time.process_time()
+    assert judged(path).rows == 1
+    assert time.process_time() - started < 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", ["#\n", "\n", "a "], ids=["marks", "newlines", "a"])
+def test_ten_megabytes_take_seconds(tmp_path, unit):
+    text = unit * (10_000_000 // len(unit))
+    path = write(tmp_path / "rows.jsonl", [{"instruction": "Tell me of it.", "response": text}])
+    started = time.process_time()
+    assert judged(path).rows == 1
+    assert time.process_time() - started < 30
+
+
 def test_a_hundred_thousand_rows_fit_in_a_minute(tmp_path):
     """A fiftieth of them, 500 characters each, in a fiftieth of the time."""
     text = " ".join(f"Sentence {k} tells of plants, animals and stars." for k in range(11))

@@ -166,9 +166,18 @@ def test_a_yes_that_a_dying_process_recorded_is_acted_on(waiting: Path) -> None:
     assert runner.resume(waiting, "r", QUIET).status == "done"
 
 
-def test_a_plan_that_promises_too_little_needs_an_explicit_yes(waiting: Path) -> None:
-    plan = runner.offer(waiting, "r", 1_000_000)
-    assert plan.short
+def test_a_plan_that_promises_too_little_needs_an_explicit_yes(
+    waiting: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreseen = planning.forecast
+
+    def poor(rows: Any, *, attempts: int, target: int) -> Any:
+        found = foreseen(rows, attempts=attempts, target=target)
+        return replace(found, expected=target - 1.0, attempts_needed=None)
+
+    monkeypatch.setattr(planning, "forecast", poor)
+    plan = runner.offer(waiting, "r", 120)
+    assert plan.short and plan.attempts == plan.max_attempts
     with pytest.raises(ApprovalError, match="accept-shortfall"):
         runner.approve(waiting, "r", plan.hash, QUIET)
 

@@ -13,6 +13,10 @@ Root = Annotated[Path, typer.Option("--reports", metavar="DIR", help="Where runs
 Shortfall = Annotated[
     bool, typer.Option("--accept-shortfall", help="Approve a plan that promises fewer rows.")
 ]
+AcceptNeed = Annotated[
+    bool,
+    typer.Option("--accept-need", help="Approve although examples hardly improve the answers."),
+]
 Examples = Annotated[
     int | None,
     typer.Option(

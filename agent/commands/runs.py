@@ -12,6 +12,7 @@ import typer
 from agent.commands.options import (
     CONFIG,
     REPORTS,
+    AcceptNeed,
     Config,
     Examples,
     Json,
@@ -74,6 +75,7 @@ def approve(
         typer.Option(min=1, max=10_000_000, help="Show the plan for so many rows, and ask."),
     ] = None,
     accept_shortfall: Shortfall = False,
+    accept_need: AcceptNeed = False,
     as_json: Json = False,
     reports: Root = REPORTS,
 ) -> None:
@@ -89,8 +91,9 @@ def approve(
         return
     with open_display() as display:
         ending = runner.approve(
-            reports, name, plan, display.show, accept_shortfall=accept_shortfall
-        )
+            reports, name, plan, display.show,
+            accept_shortfall=accept_shortfall, accept_need=accept_need,
+        )  # fmt: skip
     _end(ending, reports, as_json=as_json)
 
 
@@ -138,15 +141,24 @@ def _ask(reports: Path, run_id: str, examples: int | None) -> None:
         )
     offered = runner.offer(reports, run_id, examples)
     print(screens.plan(reports, run_id, offered).text)
-    if not _confirmed("Approve this plan, rows short of the target included?"
-                      if offered.short else "Approve this plan?"):  # fmt: skip
+    if not _confirmed(_question(offered)):
         print("not approved; the run goes on waiting")
         raise typer.Exit(3)
     with open_display() as display:
         ending = runner.approve(
-            reports, run_id, offered.hash, display.show, accept_shortfall=offered.short
-        )
+            reports, run_id, offered.hash, display.show,
+            accept_shortfall=offered.short, accept_need=bool(offered.need),
+        )  # fmt: skip
     _end(ending, reports, as_json=False)
+
+
+def _question(offered: Any) -> str:
+    """What a yes would accept, in words."""
+    warnings = ["rows short of the target"] if offered.short else []
+    warnings += ["the warning about the need"] if offered.need else []
+    return f"Approve this plan, {' and '.join(warnings)} included?" if warnings else (
+        "Approve this plan?"
+    )  # fmt: skip
 
 
 def _confirmed(question: str) -> bool:

@@ -54,6 +54,8 @@ class Plan(_Frozen):
     """What every row's seed derives from."""
     examples: int = Field(ge=1)
     """Rows wanted."""
+    attempts: int = Field(ge=1)
+    """Fewest instructions whose median forecast reaches ``examples``; ``max_attempts`` if none."""
     max_attempts: int = Field(ge=1)
     """Instructions drawn at most."""
     micro_batch: int = Field(ge=1)
@@ -74,6 +76,12 @@ class Plan(_Frozen):
     """Forecast wall seconds."""
     rows: Interval
     """Forecast of distinct kept rows within ``max_attempts``."""
+    usd_per_row: Interval
+    """Forecast cost of a row of the data set."""
+    validated: bool
+    """Whether forecasts so far beyond the pilot's draws have been checked against the truth."""
+    need: str = ""
+    """What the check of the need warns of; a warning must be acknowledged."""
 
     @property
     def short(self) -> bool:

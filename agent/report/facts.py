@@ -26,8 +26,11 @@ from pipeline.types import Metric
 PLAN: Final[dict[str, str]] = {
     "examples": "Rows wanted",
     "rows": "Rows forecast, with 90 % interval",
+    "attempts": "Instructions drawn, by the median of the forecast",
     "max_attempts": "Instructions drawn at most",
+    "validated": "Forecast within the validated range",
     "cost_usd": "Cost forecast, with 90 % interval",
+    "usd_per_row": "Cost of a row, with 90 % interval",
     "max_cost_usd": "Cost at most: what approval sets aside",
     "seconds": "Time forecast, with 90 % interval",
     "usd_per_hour": "Price of an hour of the device",
@@ -70,6 +73,27 @@ def forecast_words(forecast: Mapping[str, Any] | None) -> str:
         text += f"; Good-Turing coverage so far {percent(forecast['coverage'])}"
     outside = forecast.get("within_validated_range") is False
     return text + ("; **outside the validated range**." if outside else ".")
+
+
+def need_words(need: Mapping[str, Any] | None) -> str:
+    """Acceptance with and without examples, and what it warns of; empty before the check."""
+    if not need:
+        return ""
+    if need["gap"] is None:
+        return f"Unmeasured: {escape(need['reason'], limit=400)}."
+    ways = (("without examples", need["without"]), ("with examples", need["examples"]))
+    rows = [
+        [way, f"{found['count']} of {found['of']}",
+         f"{percent(found['low'])} to {percent(found['high'])}"]
+        for way, found in ways
+    ]  # fmt: skip
+    gap = (
+        f"The gap is {percent(need['gap'])}, 90 % interval [{percent(need['gap_low'])}, "
+        f"{percent(need['gap_high'])}], by the {escape(need['critic'])} critic."
+    )
+    warning = need.get("warning")
+    rest = f" **Warning: {escape(warning, limit=400)}.**" if warning else ""
+    return f"{table(['Answers', 'Accepted', '90 % interval'], rows)}\n\n{gap}{rest}"
 
 
 def _reached(attempts: float | None) -> str:

@@ -28,7 +28,8 @@ def normalised(record: RoundRecord, before: RoundRecord | None) -> str:
 
 def insights(rounds: Sequence[RoundRecord], run: RunRecord) -> list[str]:
     """Sentences that the figures of all rounds justify; empty where there is nothing to say."""
-    found = (_price(rounds), _acceptance(rounds), _causes(rounds[-1]), _calibration(rounds))
+    bought = [r for r in rounds if not r.replayed]
+    found = (_price(bought), _acceptance(bought), _causes(rounds[-1]), _calibration(rounds))
     return [line for line in (*found, _search_cost(rounds, run), _speed(rounds)) if line]
 
 

@@ -7,6 +7,7 @@ loading the model, so both are shown and neither is derived from the other.
 from collections.abc import Sequence
 
 from agent.records import RoundRecord, RunRecord
+from agent.report.replays import round_title
 from agent.report.text import dollars, minutes, share, table
 
 
@@ -14,22 +15,29 @@ def cost_table(rounds: Sequence[RoundRecord], run: RunRecord) -> str:
     """Engine time and dollars of each round, running total and share of the cap."""
     rows, total = [], 0.0
     for record in rounds:
-        spend, kept = record.spend, record.funnel["kept"]
+        spend = record.spend
         total += spend.total_usd
         rows.append(
             [
-                f"Round {record.round}",
+                round_title(record),
                 minutes(spend.engine_seconds),
                 dollars(spend.engine_usd),
                 dollars(spend.review_usd),
                 dollars(spend.total_usd),
                 dollars(total),
                 share(total, run.limit_usd),
-                dollars(spend.total_usd / kept) if kept else "no row kept",
+                _per_kept(record),
             ]
         )
     header = ["Round", "Engine time", "Engine", "Review", "Together", "Running total", "Of the cap"]
     return table([*header, "Per kept row"], rows, "lr")
+
+
+def _per_kept(record: RoundRecord) -> str:
+    if record.replayed:
+        return "no row bought"
+    kept = record.funnel["kept"]
+    return dollars(record.spend.total_usd / kept) if kept else "no row kept"
 
 
 def totals(run: RunRecord) -> str:

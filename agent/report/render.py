@@ -11,9 +11,17 @@ from typing import Any, Final
 from agent.records import RoundRecord, RunRecord
 from agent.report import facts, steps, tables
 from agent.report.config import config_block
+from agent.report.critics import critic_words, fault_table
 from agent.report.findings import learnings
 from agent.report.insights import insights, normalised
 from agent.report.money import cost_table, totals
+from agent.report.replays import (
+    replay_table,
+    replay_words,
+    replayed_summary,
+    round_title,
+    rounds_in_words,
+)
 from agent.report.reviews import change_words, review_table, review_view
 from agent.report.samples import sample_view
 from agent.report.text import dollars, escape, minutes, number, plural, sentence, share, table
@@ -42,7 +50,11 @@ def round_report(rounds: Sequence[RoundRecord], run: RunRecord) -> str:
         causes=tables.cause_table(record, before),
         stops=tables.stop_table(record),
         certificates=tables.certificate_table(record),
+        critics=critic_words(record),
+        faults=fault_table(record),
         review=review_view(record.review) if record.review else None,
+        replay=replay_words(record.review.replay) if record.review else "",
+        replay_table=replay_table(record.review.replay) if record.review else "",
         phase=steps.phase(record),
         if_it_passes=steps.if_it_passes(rounds, run),
         if_it_fails=steps.if_it_fails(rounds, run),
@@ -116,6 +128,7 @@ def _over_rounds(rounds: Sequence[RoundRecord], run: RunRecord) -> dict[str, Any
         "config_intro": _config_intro(record, following),
         "costs": cost_table(rounds, run),
         "totals": totals(run),
+        "need": facts.need_words(run.need),
         "forecast": facts.forecast_words(record.forecast),
         "insights": insights(rounds, run),
         "tokens_picture": tokens_name(record.round),
@@ -124,9 +137,11 @@ def _over_rounds(rounds: Sequence[RoundRecord], run: RunRecord) -> dict[str, Any
 
 def _round_summary(record: RoundRecord, run: RunRecord) -> str:
     kept, wanted, spent = record.funnel["kept"], record.funnel["wanted"], record.spend
+    decided = f"**{escape(record.step)}**: {sentence(record.reason)}\n\n"
+    if record.replayed:
+        return decided + replayed_summary(record)
     return (
-        f"**{escape(record.step)}**: {sentence(record.reason)}\n\n"
-        f"{number(kept)} of {number(wanted)} wanted rows kept, from "
+        f"{decided}{number(kept)} of {number(wanted)} wanted rows kept, from "
         f"{plural(record.micro_batches, 'micro-batch')} in "
         f"{minutes(spent.engine_seconds)}, for {dollars(spent.total_usd)} "
         f"({share(spent.total_usd, run.limit_usd)} of the cap).{_replans(record)}"
@@ -144,11 +159,12 @@ def _replans(record: RoundRecord) -> str:
 
 
 def _run_summary(rounds: Sequence[RoundRecord], run: RunRecord) -> str:
-    answered = sum(r.funnel["answered"] for r in rounds)
-    kept = sum(r.funnel["kept"] for r in rounds)
+    bought = [r for r in rounds if not r.replayed]
+    answered = sum(r.funnel["answered"] for r in bought)
+    kept = sum(r.funnel["kept"] for r in bought)
     return (
         f"**{escape(run.status)}**: {sentence(run.reason)}\n\n"
-        f"{plural(len(rounds), 'round')}, {plural(answered, 'answered row')}, "
+        f"{rounds_in_words(rounds)}, {plural(answered, 'answered row')}, "
         f"{number(kept)} kept. {totals(run)}\n\n"
         f"Reviewer: {sentence(run.reviewer)}"
     )
@@ -159,7 +175,7 @@ def _trajectory(record: RoundRecord) -> str:
     words = f"failed {', '.join(failed)}" if failed else "no gate failed"
     changes = "; ".join(map(change_words, record.review.applied)) if record.review else ""
     then = f"; then {changes}" if changes else ""
-    link = f"[Round {record.round}]({round_name(record.round)})"
+    link = f"[{round_title(record)}]({round_name(record.round)})"
     return f"{link}, **{escape(record.step)}**: {words}{then}."
 
 

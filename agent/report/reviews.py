@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.records import Applied, ReviewRecord, RoundRecord
+from agent.report.replays import round_title
 from agent.report.text import (
     UNMEASURED,
     code,
@@ -89,7 +90,7 @@ def review_table(rounds: Sequence[RoundRecord]) -> str:
         advice = "; ".join(map(change_words, review.applied)) or "change nothing"
         rows.append(
             [
-                f"Round {record.round}",
+                round_title(record),
                 escape(review.reviewer, limit=60),
                 "stop" if review.review.stop else advice,
                 _outcome_words(review),

@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Final, Literal
 
 from agent.policy import Step
-from agent.records import RoundRecord, RunRecord
+from agent.records import RoundRecord, RunRecord, pilots
 from agent.report.text import dollars, plural, share
 
 Phase = Literal["passed", "stopped", "open"]
@@ -18,8 +18,9 @@ STOPPED: Final[dict[Step, str]] = {
     Step.STOP_ROUNDS: f"{RESTART}, raise `pilot.max_rounds`, and start a run.",
     Step.STOP_REVIEWER: "Read the diagnosis and the flagged rows: the reviewer expects no setting "
     "within bounds to pass. Another model, or other thresholds, are a person's decision.",
-    Step.STOP_NO_CHANGE: "Read the refused changes and the metrics that are not measured or not "
-    "certified: no parameter that may be tuned was left to change.",
+    Step.STOP_NO_CHANGE: "Read the refused changes, what stored rows said of the others, and the "
+    "metrics that are not measured or not certified: no parameter that may be tuned was left to "
+    "change with a prospect of passing.",
 }
 """What a person can do after each planned ending of the search."""
 
@@ -77,7 +78,7 @@ def if_it_passes(rounds: Sequence[RoundRecord], run: RunRecord) -> list[str]:
 
 def if_it_fails(rounds: Sequence[RoundRecord], run: RunRecord) -> list[str]:
     """What follows if the next round fails: rounds and money left, and what to look at."""
-    left = _rounds_left(rounds[-1], run)
+    left = _rounds_left(rounds, run)
     lines = [_means(rounds, run, left)]
     if left:
         lines.append("The reviewer is sent what became of its predictions, and is asked again.")
@@ -93,7 +94,7 @@ def if_it_fails(rounds: Sequence[RoundRecord], run: RunRecord) -> list[str]:
 
 def _means(rounds: Sequence[RoundRecord], run: RunRecord, left: int) -> str:
     money = max(0.0, run.limit_usd - run.possible_usd)
-    typical = mean(r.spend.total_usd for r in rounds)
+    typical = mean(r.spend.total_usd for r in rounds if not r.replayed)
     cost = f"; a round has cost {dollars(typical)} on average" if typical else ""
     return (
         f"{plural(left, 'round')} would be left after it, of the "
@@ -101,9 +102,9 @@ def _means(rounds: Sequence[RoundRecord], run: RunRecord, left: int) -> str:
     )
 
 
-def _rounds_left(record: RoundRecord, run: RunRecord) -> int:
+def _rounds_left(rounds: Sequence[RoundRecord], run: RunRecord) -> int:
     most = run.config.get("pilot", {}).get("max_rounds", 0)
-    return max(0, int(most) - record.round - 1)
+    return max(0, int(most) - pilots(rounds) - 1)
 
 
 def _which(run: RunRecord) -> str:

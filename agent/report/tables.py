@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from agent.records import RoundRecord
+from agent.report.replays import round_title
 from agent.report.text import (
     MARKS,
     UNMEASURED,
@@ -78,7 +79,7 @@ def iteration_table(rounds: Sequence[RoundRecord]) -> str:
     """A row for each metric, a column for each round, the target last."""
     columns = side_by_side(rounds)
     rows = [
-        _row("Rows kept", columns, lambda r: number(r.funnel["kept"])),
+        _row("Rows kept", columns, lambda r: "–" if r.replayed else number(r.funnel["kept"])),
         _row("Rows answered", columns, lambda r: number(r.funnel["answered"])),
     ]
     rows[0][-1] = number(rounds[-1].funnel["wanted"])
@@ -86,7 +87,7 @@ def iteration_table(rounds: Sequence[RoundRecord]) -> str:
         cells = [_moved(before, after, metric.name) for before, after in columns]
         rows.append([metric.name, *cells, target_of(rounds, metric.name)])
     rows.append(_row("Decision", columns, lambda r: r.step))
-    header = ["Metric", *(f"Round {after.round}" for _, after in columns), "Target"]
+    header = ["Metric", *(round_title(after) for _, after in columns), "Target"]
     return table(header, rows, "lr")
 
 
@@ -115,7 +116,7 @@ def parameter_table(rounds: Sequence[RoundRecord], following: GenParams) -> str:
         values = [*_values(rounds, name), following.get(name)]
         ends = [after.round for _, after in columns] + ([len(rounds) + 1] if ahead else [])
         rows.append([f"`{name}`", *(_changed(values[:end]) for end in ends)])
-    header = ["Parameter", *(f"Round {after.round}" for _, after in columns)]
+    header = ["Parameter", *(round_title(after) for _, after in columns)]
     header += [f"Round {rounds[-1].round + 1} (next)"] if ahead else []
     return table(header, rows) if rows else "No parameter has changed in any round."
 
@@ -225,6 +226,12 @@ def stop_table(record: RoundRecord) -> str:
     return table(["Ended by", "Responses", "Share"], rows, "lrr") if rows else ""
 
 
+def _shown(share: float | None, low: float | None, count: int) -> str:
+    """A share of controls with its one-sided lower 95 % limit."""
+    limit = "" if low is None else f" (≥ {percent(low)})"
+    return f"{percent(share)}{limit} of {count}"
+
+
 def certificate_table(record: RoundRecord) -> str:
     """What each detector and critic showed on planted controls."""
     rows = []
@@ -233,8 +240,8 @@ def certificate_table(record: RoundRecord) -> str:
             [
                 certificate.name,
                 "✅ yes" if certificate.certified else "❌ no",
-                f"{percent(certificate.sensitivity)} of {certificate.positives}",
-                f"{percent(certificate.specificity)} of {certificate.negatives}",
+                _shown(certificate.sensitivity, certificate.sensitivity_low, certificate.positives),
+                _shown(certificate.specificity, certificate.specificity_low, certificate.negatives),
                 escape(certificate.reason),
             ]
         )

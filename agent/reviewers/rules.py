@@ -143,10 +143,10 @@ def _of_the_return(back: Sequence[Change], evidence: Evidence) -> tuple[Predicti
 
 
 def _fruitless(rounds: Sequence[RoundRecord]) -> bool:
-    """Whether the best round is three or more rounds ago."""
-    if len(rounds) <= _FRUITLESS:
+    """Whether the best round is three or more rounds ago; replayed ones keep no rows."""
+    shares = [kept_share(record) or 0.0 for record in rounds if not record.replayed]
+    if len(shares) <= _FRUITLESS:
         return False
-    shares = [kept_share(record) or 0.0 for record in rounds]
     return max(shares[-_FRUITLESS:]) <= max(shares[:-_FRUITLESS])
 
 

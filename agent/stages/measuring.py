@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from agent.archive import Bought
 from agent.config import RunConfig
 from agent.policy import Decision, Limits, RoundFacts, Step, next_step
-from agent.records import RoundRecord, SmokeAudit
+from agent.records import RoundRecord, SmokeAudit, pilots
 from agent.review import score_predictions
 from agent.session import Session, Show
 from agent.stages import pilot
+from agent.stages.judges import calibration
 from agent.stages.pilot import Place
 from agent.stages.planning import forecast
 from agent.stages.preflight import certificates
@@ -33,49 +35,57 @@ SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
-    """A round as it was judged."""
+class Judged:
+    """A round as it was judged, on rows of its own or on stored ones."""
 
     place: Place
     params: GenParams
     samples: Sequence[Sample]
     found: Measurement
     smoke: SmokeAudit
-    expected: KeptForecast
+    expected: KeptForecast | None
 
 
 def judge(session: Session, place: Place, show: Show) -> Decision:
     """Measure a round's samples so far, and say what happens next."""
     round_ = _measure(session, place)
-    decision = next_step(_facts(round_), _limits(session.config))
+    facts = _facts(round_, pilots=alpha_index(session, place))
+    decision = next_step(facts, _limits(session.config))
     show(_event(session, round_))
     show({"kind": "decision", "step": decision.step.value, "reason": decision.reason})
     if decision.step is not Step.CONTINUE:
-        _score_predictions(session, round_)
-        session.store.save_round(_record(session, round_, decision))
+        score_predictions_before(session, round_)
+        session.store.save_round(record(session, round_, decision))
         session.note("running", decision.reason)
     return decision
 
 
-def rules(session: Session, params: GenParams, *, round_: int) -> Rules:
+def rules(session: Bought, params: GenParams, *, round_: int) -> Rules:
     """How samples of a round are judged: thresholds, certificates, margins, and its alpha."""
     critic = params.critic
     return Rules(
         thresholds=bounds(session.config),
         certificates=certificates(session, params),
         alpha=alpha_for_round(session.config.thresholds.alpha, round_),
-        margins=Margins(critic.instruction_margin, critic.pair_margin, critic.pair),
+        margins=Margins(
+            critic.instruction_margin, critic.pair_margin, critic.pair, critic.instruction
+        ),
     )
 
 
-def _measure(session: Session, place: Place) -> _Judged:
+def _measure(session: Session, place: Place) -> Judged:
     params, samples = pilot.load_params(session, place.params), pilot.samples(session, place)
     scale = session.config.scale
     attempts = round(scale.examples * scale.max_attempts_factor)
     expected = forecast(samples, attempts=attempts, target=scale.examples)
-    judged_by = rules(session, params, round_=place.round)
+    judged_by = rules(session, params, round_=alpha_index(session, place))
     found = measure(samples, judged_by, wanted=_wanted(session, place), forecast=expected)
-    return _Judged(place, params, samples, found, _audit(session, samples, params), expected)
+    return Judged(place, params, samples, found, _audit(session, samples, params), expected)
+
+
+def alpha_index(session: Bought, place: Place) -> int:
+    """Rounds bought so far, this one included: replayed ones are free and spend no alpha."""
+    return pilots(session.store.load_rounds()[: place.round - 1]) + 1
 
 
 def _wanted(session: Session, place: Place) -> int:
@@ -90,7 +100,7 @@ def _audit(session: Session, samples: Sequence[Sample], params: GenParams) -> Sm
     return SmokeAudit.model_validate(asdict(found))
 
 
-def _facts(round_: _Judged) -> RoundFacts:
+def _facts(round_: Judged, *, pilots: int) -> RoundFacts:
     failed = [f"{c.name}: {c.found}" for c in round_.smoke.checks if not c.passed]
     return RoundFacts(
         round=round_.place.round,
@@ -99,6 +109,7 @@ def _facts(round_: _Judged) -> RoundFacts:
         metrics=round_.found.metrics,
         audit_passed=round_.smoke.passed,
         audit_found="; ".join(failed),
+        pilots=pilots,
     )
 
 
@@ -107,7 +118,7 @@ def _limits(config: RunConfig) -> Limits:
     return Limits(settings.max_rounds, settings.max_rows, settings.fail_rows)
 
 
-def _event(session: Session, round_: _Judged) -> dict[str, Any]:
+def _event(session: Session, round_: Judged) -> dict[str, Any]:
     place, funnel = round_.place, round_.found.funnel
     bought = session.paid(pilot.op_id(place.round, place.micro_batches - 1))
     return {
@@ -124,7 +135,7 @@ def _event(session: Session, round_: _Judged) -> dict[str, Any]:
     }
 
 
-def _seconds_left(session: Session, round_: _Judged, seconds: float) -> float | None:
+def _seconds_left(session: Session, round_: Judged, seconds: float) -> float | None:
     """Until every open gate is decided, at the rates so far and the last micro-batch's speed."""
     needed = [m.rows_needed for m in round_.found.metrics if m.rows_needed is not None]
     last = replace(round_.place, micro_batches=round_.place.micro_batches - 1)
@@ -133,7 +144,10 @@ def _seconds_left(session: Session, round_: _Judged, seconds: float) -> float | 
     return max(needed) * seconds / rows if needed and rows else None
 
 
-def _record(session: Session, round_: _Judged, decision: Decision) -> RoundRecord:
+def record(
+    session: Session, round_: Judged, decision: Decision, *, replayed: bool = False
+) -> RoundRecord:
+    """A decided round, as it is kept."""
     answered = [s for s in round_.samples if s.answered]
     flagged = set(flagged_rows(answered))
     chance = rng(session.config.pilot.seed, "shown", round_.place.round)
@@ -148,20 +162,22 @@ def _record(session: Session, round_: _Judged, decision: Decision) -> RoundRecor
         metrics=tuple(m.to_json() for m in round_.found.metrics),
         funnel=round_.found.funnel.to_json(),
         certificates=tuple(asdict(c) for c in by_margin),
+        critics=calibration(session).report(round_.params.critic),
         causes=dict(Counter(s.cause for s in round_.samples if s.cause).most_common()),
         stops=dict(Counter(s.stop or str(s.finish_reason) for s in answered).most_common()),
         response_tokens=tuple(len(s.token_ids) for s in answered),
         audit=round_.smoke,
         random_samples=tuple(s.to_json() for s in random_rows),
         flagged_samples=tuple(s.to_json() for s in answered if s.index in flagged),
-        forecast=asdict(round_.expected),
+        forecast=asdict(round_.expected) if round_.expected else None,
         step=decision.step.value,
         reason=decision.reason,
         spend=session.ledger.spend(round_.place.round),
+        replayed=replayed,
     )
 
 
-def _score_predictions(session: Session, round_: _Judged) -> None:
+def score_predictions_before(session: Session, round_: Judged) -> None:
     """What the review before this round predicted is scored by what the round measured."""
     earlier = session.store.load_rounds()[: round_.place.round - 1]
     if not earlier or earlier[-1].review is None:

@@ -8,9 +8,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from agent.archive import Bought
 from agent.policy import Decision, Step
 from agent.session import Session, Show
-from pipeline.critics.scores import pair_critics
+from agent.stages.judges import calibration
 from pipeline.engine.base import Engine
 from pipeline.generate import MicroBatch, drawn, run_micro_batch
 from pipeline.novelty import NoveltyIndex
@@ -55,7 +56,7 @@ def micro_batch(session: Session, place: Place, params: GenParams) -> MicroBatch
     )
 
 
-def samples(session: Session, place: Place) -> list[Sample]:
+def samples(session: Bought, place: Place) -> list[Sample]:
     """Every sample of the round so far, in draw order."""
     rows = [r for b in _bought(session, place) for r in session.store.get_artifact(b["artifact"])]
     return [Sample.from_json(row) for row in rows]
@@ -71,7 +72,7 @@ def replans(session: Session, place: Place) -> list[dict[str, Any]]:
     return [r for b in _bought(session, place) for r in b.get("replans", ())]
 
 
-def _bought(session: Session, place: Place) -> list[dict[str, Any]]:
+def _bought(session: Bought, place: Place) -> list[dict[str, Any]]:
     return [session.paid(op_id(place.round, number)) for number in range(place.micro_batches)]
 
 
@@ -90,14 +91,13 @@ def buy(session: Session, place: Place, show: Show) -> Decision:
     params = load_params(session, place.params)
     batch = micro_batch(session, place, params)
     before = samples(session, place)
+    critics = calibration(session).panel()
 
     def work(engine: Engine) -> dict[str, Any]:
         seen = NoveltyIndex(s.instruction for s in before if s.instruction)
         pool = [Example("", s.instruction, s.clean or "") for s in before if s.kept]
         began = time.monotonic()
-        result = run_micro_batch(
-            engine, batch, params, seen=seen, pool=pool, critics=pair_critics(engine.info)
-        )
+        result = run_micro_batch(engine, batch, params, seen=seen, pool=pool, critics=critics)
         rows = [s.to_json() for s in result.samples]
         seconds = time.monotonic() - began
         artifact = session.store.put_artifact(rows)

@@ -19,6 +19,7 @@ from agent.money.metered import Lease
 from agent.policy import Decision, Step
 from agent.records import RoundRecord
 from agent.session import Session, Show, program_version
+from agent.stages.need import need_warning
 from agent.stages.pilot import Place, op_id, samples
 from pipeline.forecast import KeptForecast, forecast_kept
 from pipeline.types import EngineInfo, Sample
@@ -77,6 +78,8 @@ def make_plan(session: Session, examples: int) -> Plan:
     attempts = min(wanted, _affordable(most, lease, each=each, loading=loading))
     kept = forecast(rows, attempts=attempts, target=examples)
     seconds = _duration(kept, each, loading)
+    promised = Interval(expected=kept.expected, low=kept.low, high=kept.high)
+    cost = _map(seconds, lambda s: s * lease.usd_per_hour / 3600)
     return Plan(
         run_id=run.run_id,
         version=program_version(),
@@ -90,6 +93,7 @@ def make_plan(session: Session, examples: int) -> Plan:
         threads=session.config.engine.threads,
         seed=session.config.pilot.seed,
         examples=examples,
+        attempts=kept.attempts_needed or attempts,
         max_attempts=attempts,
         micro_batch=_micro_batch(scale.micro_batch, engine.batch_size, examples=examples),
         batch_size=engine.batch_size,
@@ -97,9 +101,12 @@ def make_plan(session: Session, examples: int) -> Plan:
         shard_rows=scale.shard_rows,
         usd_per_hour=lease.usd_per_hour,
         max_cost_usd=micro_to_usd(most),
-        cost_usd=_map(seconds, lambda s: s * lease.usd_per_hour / 3600),
+        cost_usd=cost,
         seconds=seconds,
-        rows=Interval(expected=kept.expected, low=kept.low, high=kept.high),
+        rows=promised,
+        usd_per_row=_per_row(cost, promised, examples),
+        validated=kept.within_validated_range,
+        need=need_warning(session),
     )
 
 
@@ -204,8 +211,11 @@ def _affordable(most: int, lease: Lease, *, each: float, loading: float) -> int:
 
 def _loading_seconds(session: Session) -> float:
     """What opening the engine took in the preflight, by the ledger less the work itself."""
-    rows = [r for r in session.ledger.rows() if r.stage == "preflight" and r.engine_seconds]
-    return max(0.0, rows[-1].engine_seconds - float(session.paid("preflight")["seconds"]))
+    bought = session.journal.find("preflight")
+    if bought is None:
+        return 0.0
+    seconds = {row.op_id: row.engine_seconds for row in session.ledger.rows()}
+    return max(0.0, seconds[bought.attempt] - float(bought.result["seconds"]))
 
 
 def _duration(kept: KeptForecast, each: float, loading: float) -> Interval:
@@ -217,6 +227,19 @@ def _duration(kept: KeptForecast, each: float, loading: float) -> Interval:
 
     expected = (kept.attempts_needed or kept.attempts) * each + loading
     return Interval(expected=expected, low=min(expected, until(kept.high)), high=until(kept.low))
+
+
+def _per_row(cost: Interval, rows: Interval, wanted: int) -> Interval:
+    """Cost of a row: the work ends at the rows wanted, and costs most where it yields least."""
+
+    def each(usd: float, found: float) -> float:
+        return usd / max(1.0, min(wanted, found))
+
+    return Interval(
+        expected=each(cost.expected, rows.expected),
+        low=each(cost.low, rows.high),
+        high=each(cost.high, rows.low),
+    )
 
 
 def _map(interval: Interval, f: Callable[[float], float]) -> Interval:

@@ -1,24 +1,38 @@
 """Preflight: everything that can be known to be wrong before rows are bought.
 
 Sentinels first: a model that is not a base model, or a prompt that holds template tokens, stops
-the run. Then the controls: the critics' margins are set from what they say of planted good and
-bad rows, and both critics and detectors get their certificates.
+the run. Then the open probe and the controls: critics are certified by what they say of people's
+texts, good and spoilt, and their margins are set from the probe's rows; detectors get their own.
 """
 
+import os
 import shutil
 import time
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+from agent.archive import Bought
+from agent.engines import engine_spec
 from agent.errors import SentinelError, StorageError
 from agent.policy import Decision, Step
 from agent.session import Session, Show
+from agent.stages.judges import CALIBRATION_OP, PROBE_OP
+from agent.stages.judges import calibration as calibration
+from agent.stages.judges import probe as probe
+from agent.stages.need import check_need
 from agent.stages.pilot import keep_params
-from pipeline.critics.calibrate import Calibration, calibrate
+from pipeline.critics.calibrate import Calibration
+from pipeline.critics.kept import kept_scores
+from pipeline.critics.own_controls import score_own
 from pipeline.detection.certify import certify_detectors
 from pipeline.engine.base import Engine
+from pipeline.engine.local.models import cache_folder
+from pipeline.errors import EngineError
 from pipeline.params import GenParams
+from pipeline.probe import Probe, run_probe
 from pipeline.prompting import choose_examples, instruction_prompts, response_prompts
 from pipeline.sentinels import SentinelResult, check_behaviour, check_prompts
 from pipeline.types import Certificate
@@ -47,38 +61,69 @@ def check(session: Session, show: Show) -> tuple[Decision, str]:
     found = session.buy("preflight", lambda e: _examine(session, e), show, stage="preflight")
     session.note("running", "preflight is done", engine=found["engine"])
     _stop_if_contaminated(found["sentinels"])
+    show({"kind": "phase", "text": "preflight: open probe"})
+    session.buy(PROBE_OP, lambda e: _probe(session, e), show, stage="preflight")
+    show({"kind": "phase", "text": "preflight: critics on controls"})
+    session.buy(CALIBRATION_OP, lambda e: _calibrate(session, e), show, stage="preflight")
     critics = calibration(session)
     params = critics.apply(session.config.parameters)
-    show({"kind": "phase", "text": f"preflight done: {critics.describe()}"})
+    check_need(session, params, show)
+    show({"kind": "phase", "text": f"preflight done: {critics.describe(params.critic)}"})
     return Decision(Step.CONTINUE, "preflight passed"), keep_params(session, params)
 
 
-def certificates(session: Session, params: GenParams) -> dict[str, Certificate]:
+def certificates(session: Bought, params: GenParams) -> dict[str, Certificate]:
     """Certificates of detectors and critics by metric name, for one setting."""
     critics = calibration(session).certificates(params.critic)
-    return _detectors(params.response.stop) | critics
+    return _detectors(params.response.stop, session.config.certificates.minimum) | critics
 
 
 @cache
-def _detectors(stop: tuple[str, ...]) -> dict[str, Certificate]:
-    return certify_detectors(stop)
-
-
-def calibration(session: Session) -> Calibration:
-    """What the critics said of the controls in this run's preflight."""
-    return Calibration.from_json(session.paid("preflight")["calibration"])
+def _detectors(stop: tuple[str, ...], minimum: float) -> dict[str, Certificate]:
+    return certify_detectors(stop, minimum=minimum)
 
 
 def _examine(session: Session, engine: Engine) -> dict[str, Any]:
     began, parameters = time.monotonic(), session.config.parameters
     sentinels = [*check_prompts(_prompts(parameters), engine.info), check_behaviour(engine)]
-    result: dict[str, Any] = {"sentinels": [asdict(s) for s in sentinels]}
-    if all(s.passed for s in sentinels):
-        limit = session.config.critic.max_false_accept
-        result["calibration"] = calibrate(engine, max_false_accept=limit).to_json()
     # Thousands of unused tokens would stand in every record; the digest covers them.
     facts = asdict(engine.info) | {"special_tokens": ()}
-    return result | {"engine": facts, "seconds": round(time.monotonic() - began, 3)}
+    return {
+        "sentinels": [asdict(s) for s in sentinels],
+        "engine": facts,
+        "seconds": round(time.monotonic() - began, 3),
+    }
+
+
+def _probe(session: Session, engine: Engine) -> dict[str, Any]:
+    began = time.monotonic()
+    made = run_probe(engine, session.config.parameters, seed=session.config.pilot.seed)
+    artifact = session.store.put_artifact([made.to_json()])
+    seconds = round(time.monotonic() - began, 3)
+    return {"artifact": artifact, "tokens": made.tokens, "seconds": seconds}
+
+
+def _calibrate(session: Session, engine: Engine) -> dict[str, Any]:
+    """Certificates, from the cache where they are known, and scores of the probe."""
+    began = time.monotonic()
+    controls, kept = kept_scores(engine, _cache(session))
+    bought = session.store.get_artifact(session.paid(PROBE_OP)["artifact"])
+    made = Probe.from_json(bought[0])
+    samples, own = score_own(engine, controls.panel(), made)
+    found = Calibration(controls, session.config.critic.max_false_accept, own)
+    return {
+        "calibration": found.to_json(),
+        "probe": session.store.put_artifact([replace(made, samples=samples).to_json()]),
+        "kept": kept,
+        "seconds": round(time.monotonic() - began, 3),
+    }
+
+
+def _cache(session: Session) -> Path | None:
+    """The engine's cache folder; without a home nothing is kept."""
+    with suppress(EngineError):
+        return cache_folder(engine_spec(session.config.engine, os.environ))
+    return None
 
 
 def _prompts(parameters: GenParams) -> list[str]:

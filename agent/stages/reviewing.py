@@ -9,7 +9,7 @@ from agent.learnings import learnings
 from agent.money.amounts import micro_to_usd, usd_to_micro
 from agent.money.journal import Outcome
 from agent.policy import Decision, Step, after_review
-from agent.records import Review, ReviewRecord
+from agent.records import Review, ReviewRecord, pilots
 from agent.reviewers.base import ReviewFailed
 from agent.session import Session, Show
 from agent.stages.pilot import Place, keep_params
@@ -71,13 +71,13 @@ def _incurred(error: BaseException) -> Outcome | None:
 
 
 def _report(session: Session, round_: int) -> str:
-    totals = session.ledger.totals()
+    totals, rounds = session.ledger.totals(), session.store.load_rounds()[:round_]
     return learnings(
-        session.store.load_rounds()[:round_],
+        rounds,
         limit_usd=totals.limit_usd,
         confirmed_usd=totals.confirmed_usd,
         max_changes=session.config.reviewer.max_changes,
-        rounds_left=session.config.pilot.max_rounds - round_,
+        rounds_left=session.config.pilot.max_rounds - pilots(rounds),
     )
 
 

@@ -11,6 +11,7 @@ from agent.errors import ApprovalError, BudgetError
 from agent.money.approval import Plan
 from agent.policy import Decision, Step
 from agent.session import Session, Show
+from agent.stages.judges import calibration
 from agent.stages.measuring import rules
 from agent.stages.planning import check_unchanged
 from pipeline.engine.base import Engine
@@ -53,13 +54,14 @@ def _buy(session: Session, plan: Plan, number: int, show: Show) -> None:
     if number * each >= plan.max_attempts or session.committed.kept >= plan.examples:
         return
     committed = session.committed
+    critics = calibration(session).deciding(plan.params.critic)
     batch = MicroBatch("scale", 0, number, number * each, plan.micro_batch, plan.seed)
 
     def work(engine: Engine) -> dict[str, Any]:
         _check_engine(engine.info, plan)
         seen = NoveltyIndex(beside=committed.seen)
         pool = committed.pool[-POOL:]
-        result = run_micro_batch(engine, batch, plan.params, seen=seen, pool=pool)
+        result = run_micro_batch(engine, batch, plan.params, seen=seen, pool=pool, critics=critics)
         artifact = session.store.put_artifact(s.to_json() for s in result.samples)
         return {"artifact": artifact, "tokens": result.tokens}
 

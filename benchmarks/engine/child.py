@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Final, cast
 
-from benchmarks.engine.contenders import Absent, Contender, open_contender
+from benchmarks.engine.contenders import Absent, Contender, Scoring, open_contender
 from benchmarks.engine.floor import Pass
 from benchmarks.engine.setup import Setup
 from benchmarks.engine.workload import GENERATION, SCORING, PhaseName, Workload, answering, workload
@@ -157,7 +157,7 @@ def obey(contender: Contender, setup: Setup, order: Round | Answers) -> Report:
 
 def _turn(contender: Contender, work: Workload) -> tuple[PhaseResult, ...]:
     """All phases that a contender takes part in."""
-    rows, limit, engine = len(work.texts), contender.traits.limit, cast(Engine, contender)
+    rows, limit, engine = len(work.texts), contender.traits.limit, cast(Engine, Scoring(contender))
     verbs: dict[PhaseName, Callable[[], Made]] = {
         "instructions": lambda: contender.generate(work.instructions[:limit]),
         "answers": lambda: contender.generate(work.answers[:limit]),

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from benchmarks.engine.floor import Pass
 from benchmarks.engine.setup import Setup
-from pipeline.types import Completion, GenRequest, Score, ScoreRequest
+from pipeline.types import Completion, EngineInfo, GenRequest, Score, ScoreRequest
 
 OURS: Final = "f"
 NAMES: Final = {
@@ -52,6 +52,15 @@ class Contender(Protocol):
     def score(self, requests: Sequence[ScoreRequest]) -> list[tuple[Score, ...]]:
         """One score for each continuation of each request, in order."""
         ...
+
+
+class Scoring:
+    """A contender as critics ask it: it can score any text."""
+
+    info: Final = EngineInfo("benchmark", "", "", "", "", "", context=0, scores="any")
+
+    def __init__(self, contender: Contender) -> None:
+        self.score = contender.score
 
 
 def open_contender(key: str, setup: Setup) -> Contender:

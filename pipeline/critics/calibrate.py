@@ -1,119 +1,196 @@
-"""Calibration: what the critics say of planted controls, and the margins that follow from it.
+"""Calibration: which critics a run may believe, at which margins, and why.
 
-Done once, before the first row, so that no sample can influence the margin that judges it. The
-scores are kept, so a margin that somebody chose, or a review proposes, is judged by the same
-controls as one that was set here.
+What a critic sees is certified on people's texts (``control_scores.py``); margins come from the
+run's own rows where there are enough (``own_controls.py``). The one idea: the scores themselves are
+kept, so a critic or a margin that somebody chose, that a review proposes or that replay tries is
+judged by the same controls as one that was set here.
+
+``panel()`` scores rows; ``apply`` fills in a setting; ``certificates`` and ``report`` say what the
+scores are worth; ``to_json`` keeps it all.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
 
-from pipeline.critics.controls import critic_controls
+from pipeline.critics.choice import Choice, choose, sees
+from pipeline.critics.control_scores import ControlScores, Scores, score_controls
+from pipeline.critics.controls import REQUIRED
 from pipeline.critics.margins import Margin, check_margin, lowest_margin, set_margin
-from pipeline.critics.scores import instruction_scores, pair_critics, pair_scores
+from pipeline.critics.own_controls import FEWEST
+from pipeline.critics.panel import CRITICS, Panel
+from pipeline.critics.scores import SUBJECTS, Subject
 from pipeline.engine.base import Engine
 from pipeline.params import CriticParams, GenParams
 from pipeline.types import Certificate
 
-UNSCORED = "this server gives no log-probabilities of a text; set engine.scorer or use label"
-"""Why a pair critic that was not asked has no margin."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """One critic's scores of controls, in nats."""
-
-    good: tuple[float, ...]
-    """Of good controls."""
-    bad: tuple[float, ...]
-    """Of bad ones."""
+UNSCORED: Final = "this server gives no log-probabilities of a text; set engine.scorer or use label"
+"""Why a critic that was not asked has no margin."""
+_OPEN: Final = -20.0
+"""The loosest margin that a setting can hold: nearly everything is let through."""
+_OWN: Final = "the run's own rows"
+_SHIPPED: Final = "shipped controls"
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """What every critic said of the controls."""
 
-    instruction: Scores
-    """Good instructions against statements, shuffled words, cut halves and vague ones."""
-    pairs: Mapping[str, Scores]
-    """Good pairs against shuffled ones, by pair critic; without those the engine cannot score."""
+    controls: ControlScores
+    """Scores of people's texts, good and spoilt."""
     max_false_accept: float
     """What the upper 95 % limit of false accepts must stay below."""
+    own: Mapping[Subject, Mapping[str, Scores]] = field(default_factory=dict)
+    """Scores of the run's own rows, good and spoilt; empty without a probe."""
 
-    def instruction_margin(self, margin: float | None) -> Margin:
-        """The instruction critic at ``margin``, or at the best admissible one."""
-        return self._margin(self.instruction, margin)
+    def choice(self, subject: Subject, wish: str = "auto") -> Choice:
+        """The critic that judges a subject, and why."""
+        return choose(subject, self.controls.by_critic[subject], wish=wish)
 
-    def pair_margin(self, critic: str, margin: float | None) -> Margin:
-        """A pair critic at ``margin``, or at the best admissible one."""
-        if critic not in self.pairs:
-            return replace(self._margin(Scores((), ()), None), reason=UNSCORED)
-        return self._margin(self.pairs[critic], margin)
+    def panel(self) -> Panel:
+        """Every critic that has been calibrated, to score rows with."""
+        return self.controls.panel()
+
+    def deciding(self, critic: CriticParams) -> Panel:
+        """Only the two critics that decide at a setting."""
+        return self.panel().only(instruction=critic.instruction, pair=critic.pair)
+
+    def margin(self, subject: Subject, critic: str, margin: float | None = None) -> Margin:
+        """A critic at ``margin``, or at the best admissible one.
+
+        It has none where the critic does not see the fault that acceptance needs.
+        """
+        scores = self.controls.by_critic[subject].get(critic)
+        good, bad, _ = self._judged_by(subject, critic)
+        found = (
+            set_margin(good, bad, max_false_accept=self.max_false_accept)
+            if margin is None
+            else check_margin(margin, good, bad, max_false_accept=self.max_false_accept)
+        )
+        if scores is None:
+            return found.because(UNSCORED)
+        if not sees(subject, critic, scores):
+            return found.because(f"{critic} does not surely see {REQUIRED[subject]} controls")
+        return found
+
+    def margin_source(self, subject: Subject, critic: str) -> str:
+        """Where margins of a critic come from."""
+        return self._judged_by(subject, critic)[2]
 
     def apply(self, params: GenParams) -> GenParams:
-        """The setting with every margin that it leaves open filled in.
+        """The setting with its critics named and every margin that it leaves open filled in.
 
-        Where none is admissible the margin is 0, and acceptance is uncertified. A pair critic that
-        the engine cannot score gives way to the label critic, and its margin with it.
+        Where none is admissible every row is let through, and acceptance is unmeasured: a critic
+        that is not to be believed drops nothing. A margin that was written for a critic that the
+        engine cannot score goes with it.
         """
-        if params.critic.pair not in self.pairs:
-            params = params.replace({"critic.pair": "label", "critic.pair_margin": None})
-        critic, filled = params.critic, {}
-        if critic.instruction_margin is None:
-            filled["critic.instruction_margin"] = self.instruction_margin(None).margin or 0.0
-        if critic.pair_margin is None:
-            filled["critic.pair_margin"] = self.pair_margin(critic.pair, None).margin or 0.0
-        return params.replace(filled)
+        for subject in SUBJECTS:
+            name, at = f"critic.{subject}", f"critic.{subject}_margin"
+            wish, critic = params.get(name), self.choice(subject, str(params.get(name))).critic
+            params = params.replace({name: critic})
+            if params.get(at) is None or wish not in {critic, "auto"}:
+                margin = self.margin(subject, critic).margin
+                params = params.replace({at: _OPEN if margin is None else margin})
+        return params
 
     def certificates(self, critic: CriticParams) -> dict[str, Certificate]:
-        """Certificates of both acceptance metrics at a setting's margins."""
-        instruction = self.instruction_margin(critic.instruction_margin)
-        pair = self.pair_margin(critic.pair, critic.pair_margin)
+        """Certificates of both acceptance metrics at a setting's critics and margins."""
         return {
-            "instruction_acceptance": instruction.certificate("instruction_acceptance"),
-            "pair_acceptance": pair.certificate("pair_acceptance"),
+            f"{subject}_acceptance": margin.certificate(f"{subject}_acceptance")
+            for subject, margin in self._at(critic).items()
         }
 
     def floors(self, critic: CriticParams) -> dict[str, float]:
         """Lowest admissible value of each margin that has one: a review may not go below."""
-        pair = self.pairs.get(critic.pair, Scores((), ()))
-        found = {
-            "critic.instruction_margin": self._floor(self.instruction),
-            "critic.pair_margin": self._floor(pair),
-        }
-        return {name: margin for name, margin in found.items() if margin is not None}
+        found = {f"critic.{s}_margin": self._floor(s, getattr(critic, s)) for s in SUBJECTS}
+        return {name: floor for name, floor in found.items() if floor is not None}
 
-    def describe(self) -> str:
-        """ROC areas in a line, and which critic could not be asked."""
-        areas = {"instruction label": self.instruction_margin(None).auc}
-        areas |= {f"pair {name}": self.pair_margin(name, None).auc for name in self.pairs}
-        shown = (f"{name} {area:.2f}" for name, area in areas.items() if area is not None)
-        unscored = "" if "lift" in self.pairs else f"; pair lift: {UNSCORED}"
-        return "ROC area on controls: " + ", ".join(shown) + unscored
+    def report(self, critic: CriticParams) -> dict[str, Any]:
+        """What people are told of the critics at a setting, as JSON."""
+        faults = [
+            certificate.to_json()
+            for subject, by_critic in self.controls.by_critic.items()
+            for name, scores in by_critic.items()
+            for certificate in scores.certificates(subject, name)
+        ]
+        own = [
+            replace(scores.certificate(subject, name, fault), fault=f"own {fault}").to_json()
+            for subject, by_critic in self.own.items()
+            for name, scores in by_critic.items()
+            for fault in scores.bad
+        ]
+        used = {s: self._used(s, getattr(critic, s), m) for s, m in self._at(critic).items()}
+        faults.sort(key=lambda f: (f["subject"], f["fault"] != REQUIRED[f["subject"]], f["fault"]))
+        return {"faults": faults + own, "used": used}
+
+    def describe(self, critic: CriticParams) -> str:
+        """The critics of a setting in a line."""
+        parts = []
+        for subject, margin in self._at(critic).items():
+            name = getattr(critic, subject)
+            state = "" if margin.margin is not None else f" (uncertified: {margin.reason})"
+            at, source = getattr(critic, f"{subject}_margin"), self.margin_source(subject, name)
+            parts.append(f"{subject}s by {name} above {at:.2f}, from {source}{state}")
+        return "; ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
-        """Every score, as JSON."""
-        every = {"instruction": self.instruction, **self.pairs}
-        scores = {n: {"good": list(s.good), "bad": list(s.bad)} for n, s in every.items()}
-        return {"scores": scores, "max_false_accept": self.max_false_accept}
+        """All of it, as JSON."""
+        own = {s: {c: v.to_json() for c, v in found.items()} for s, found in self.own.items()}
+        controls = self.controls.to_json()
+        return {"controls": controls, "max_false_accept": self.max_false_accept, "own": own}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Calibration":
         """The calibration that :meth:`to_json` wrote."""
-        scores = {n: Scores(tuple(s["good"]), tuple(s["bad"])) for n, s in value["scores"].items()}
-        return cls(scores.pop("instruction"), scores, value["max_false_accept"])
+        own = value["own"]
+        return cls(
+            ControlScores.from_json(value["controls"]),
+            value["max_false_accept"],
+            {
+                s: {c: Scores.from_json(own[s][c]) for c in CRITICS if c in own[s]}
+                for s in SUBJECTS
+                if s in own
+            },
+        )
 
-    def _floor(self, scores: Scores) -> float | None:
-        if self._margin(scores, None).margin is None:
+    def _at(self, critic: CriticParams) -> dict[Subject, Margin]:
+        return {
+            s: self.margin(s, getattr(critic, s), getattr(critic, f"{s}_margin")) for s in SUBJECTS
+        }
+
+    def _used(self, subject: Subject, critic: str, margin: Margin) -> dict[str, Any]:
+        best = self.choice(subject)
+        why = best.why if best.critic == critic else self.choice(subject, critic).why
+        source = self.margin_source(subject, critic)
+        return {"critic": critic, "why": why, "source": source} | asdict(margin)
+
+    def _floor(self, subject: Subject, critic: str) -> float | None:
+        if self.margin(subject, critic).margin is None:
             return None
-        return lowest_margin(scores.good, scores.bad, max_false_accept=self.max_false_accept)
+        good, bad, _ = self._judged_by(subject, critic)
+        return lowest_margin(good, bad, max_false_accept=self.max_false_accept)
 
-    def _margin(self, scores: Scores, margin: float | None) -> Margin:
-        limit = self.max_false_accept
-        if margin is None:
-            return set_margin(scores.good, scores.bad, max_false_accept=limit)
-        return check_margin(margin, scores.good, scores.bad, max_false_accept=limit)
+    def _judged_by(
+        self, subject: Subject, critic: str
+    ) -> tuple[Sequence[float], Sequence[float], str]:
+        """Good and bad scores that margins of a critic are set from, and where they come from.
+
+        Pairs: shuffled ones. Instructions: all faults that the critic sees, of people's texts.
+        """
+        scores = self.controls.by_critic[subject].get(critic)
+        if scores is None:
+            return (), (), _SHIPPED
+        own = self.own.get(subject, {}).get(critic, Scores((), {}))
+        enough = len(own.good) >= FEWEST
+        if subject == "instruction":
+            seen = [c.fault for c in scores.certificates(subject, critic) if c.seen]
+            bad = scores.pooled(seen or scores.bad)
+            source = f"{_OWN} against {_SHIPPED}" if enough else _SHIPPED
+            return (own.good if enough else scores.good), bad, source
+        needed = REQUIRED[subject]
+        if enough and len(own.bad.get(needed, ())) >= FEWEST:
+            return own.good, own.bad[needed], _OWN
+        return scores.good, scores.bad[needed], _SHIPPED
 
 
 def calibrate(engine: Engine, *, max_false_accept: float) -> Calibration:
@@ -122,18 +199,4 @@ def calibrate(engine: Engine, *, max_false_accept: float) -> Calibration:
     Raises:
         EngineError: if the engine cannot score.
     """
-    controls = critic_controls()
-    texts = [*controls.good_instructions, *controls.bad_instructions]
-    pairs = [*controls.good, *controls.shuffled]
-    return Calibration(
-        instruction=_split(instruction_scores(engine, texts), len(controls.good_instructions)),
-        pairs={
-            critic: _split(pair_scores(engine, pairs, critic), len(controls.good))
-            for critic in pair_critics(engine.info)
-        },
-        max_false_accept=max_false_accept,
-    )
-
-
-def _split(scores: list[float], good: int) -> Scores:
-    return Scores(tuple(scores[:good]), tuple(scores[good:]))
+    return Calibration(score_controls(engine), max_false_accept)

@@ -5,10 +5,10 @@ margin exists only where the upper 95 % limit of what it falsely accepts stays b
 elsewhere the critic's acceptance is uncertified.
 """
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from pipeline.critics.areas import auc
 from pipeline.types import Certificate
 from pipeline.verdict import upper_limit
 
@@ -45,17 +45,9 @@ class Margin:
             self.margin is not None, self.reason,
         )  # fmt: skip
 
-
-def auc(good: Sequence[float], bad: Sequence[float]) -> float | None:
-    """Probability that a good control scores above a bad one, ties counted half.
-
-    None without controls (Mann & Whitney 1947).
-    """
-    if not good or not bad:
-        return None
-    ranked = sorted(bad)
-    wins = sum(bisect_left(ranked, g) + bisect_right(ranked, g) for g in good)
-    return wins / (2 * len(good) * len(bad))
+    def because(self, reason: str) -> "Margin":
+        """The same result without its margin: for ``reason`` it may not be used."""
+        return replace(self, margin=None, reason=reason)
 
 
 def set_margin(good: Sequence[float], bad: Sequence[float], *, max_false_accept: float) -> Margin:
@@ -73,6 +65,7 @@ def set_margin(good: Sequence[float], bad: Sequence[float], *, max_false_accept:
     if not admissible:
         return _none(good, bad, area, f"{len(bad)} bad controls cannot show so few false accepts")
     best = max(admissible, key=lambda m: (_gain(good, bad, m), -abs(m)))
+    best = round(best, 6)
     return check_margin(best, good, bad, max_false_accept=max_false_accept)
 
 

@@ -2,9 +2,10 @@
 
 It writes from seeds alone (row seed, prompt, sampling), so a row never depends on its neighbours,
 and it fails as a small base model fails: without stop strings four answers in five run on into
-another task, a low cap cuts, a low temperature repeats itself, a high one writes nonsense. It looks
-at the end of a prompt only. Stop strings follow the text rule of ``stops.py``. Its token is a word
-with the white space before it, or a piece of six characters of a longer one.
+another task, a low cap cuts, a low temperature repeats itself, a high one writes nonsense, and
+without examples half of its answers miss the point. It looks at the end of a prompt only. Stop
+strings follow the text rule of ``stops.py``. Its token is a word with the white space before it,
+or a piece of six characters of a longer one.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ import re
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import accumulate
 from typing import Final
 
@@ -21,6 +22,7 @@ from pipeline.engine import scripted_text as script
 from pipeline.engine.checks import check_requests, check_scores
 from pipeline.engine.stops import settle
 from pipeline.errors import EngineError
+from pipeline.good_pairs import good_pairs
 from pipeline.types import Completion, EngineInfo, GenRequest, Score, ScoreRequest
 
 _TOKEN: Final = re.compile(r"\s*\S{1,6}|\s+$")
@@ -74,7 +76,7 @@ class ScriptedEngine:
         self._check_open()
         check_scores(requests, count=_count, context=INFO.context)
         self._work(len(requests))
-        return [tuple(_score(r.suffix, c) for c in r.continuations) for r in requests]
+        return [tuple(_score(r, c) for c in r.continuations) for r in requests]
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text."""
@@ -136,7 +138,8 @@ def _complete(request: GenRequest) -> Completion:
         eos=eos,
     )
     ids = tuple(zlib.crc32(piece.encode()) >> 12 for piece in pieces[: end.tokens])
-    return Completion(end.text, ids, end.finish_reason, end.stop)
+    made = tuple(ends[1 : end.tokens + 1])
+    return Completion(end.text, ids, end.finish_reason, end.stop, end.trimmed, made)
 
 
 def _stream(request: GenRequest) -> Iterator[str | None]:
@@ -180,6 +183,8 @@ def _response(request: GenRequest, chance: random.Random) -> Iterator[str | None
         yield script.junk(chance, 60)
     elif fate > 0.997:
         yield "\n"
+    elif not request.prefix and fate < 0.5:
+        yield script.answer("garden", chance)
     else:
         yield script.answer(asked, chance)
     if chance.random() < 0.15:
@@ -191,20 +196,29 @@ def _noise(*texts: str) -> float:
     return zlib.crc32("\0".join(texts).encode()) / 2**31 - 1
 
 
-def _score(suffix: str, continuation: str) -> Score:
-    tokens = max(1, _count(continuation))
-    if continuation in {" A", " B"}:
-        sign = 1 if continuation == " A" else -1
-        return Score(-1.0 + sign * _preference(suffix), 1)
+def _score(request: ScoreRequest, continuation: str) -> Score:
+    suffix, tokens = request.suffix, max(1, _count(continuation))
+    if continuation.strip() in {"A", "B"}:
+        good = "B" if "B means yes" in request.prefix else "A"
+        sign = 1 if continuation.strip() == good else -1
+        rare = 0.0 if continuation.startswith(" ") else 7.0
+        return Score(-1.0 - rare + sign * _preference(suffix), 1)
     shared = script.stems(_asked(suffix)) & script.stems(continuation)
     nonsense = 2.0 * ("vor" in continuation or "xel" in continuation)
     about = 0.4 * bool(shared & _SUBJECTS)
-    mean = -3.0 - nonsense + min(1.2, 0.8 * len(shared)) + about
+    known = 0.6 * (_answers().get(_asked(suffix).strip()) == continuation.strip())
+    mean = -3.0 - nonsense + min(1.2, 0.8 * len(shared)) + about + known
     return Score((mean + 0.05 * _noise(suffix, continuation)) * tokens, tokens)
 
 
 _SUBJECTS: Final = frozenset(thing[:5] for thing in script.THINGS)
 """What its own instructions are about; a pair that shares one of these surely belongs together."""
+
+
+@cache
+def _answers() -> dict[str, str]:
+    """What it has read, as real models have read the like: the shipped good pairs."""
+    return {pair.instruction: pair.response for pair in good_pairs()}
 
 
 def _asked(suffix: str) -> str:

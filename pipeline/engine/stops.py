@@ -2,7 +2,8 @@
 
 The smallest number k of tokens whose decoded text holds a stop string ends the row; the text is cut
 where that string begins. At the same k a stop string comes before the end token, and the end token
-before the cap. Decoding and sampling are left to the engines: here a text is a function of k.
+before the cap. Half a character that the cap leaves is cut off too. Decoding and sampling are left
+to the engines: here a text is a function of k.
 """
 
 from bisect import bisect_left
@@ -23,11 +24,19 @@ class Ending:
     tokens: int
     """Tokens kept: up to and including the one that completed the stop string; no end token."""
     text: str
-    """Decoded text, cut before the stop string."""
+    """Decoded text, cut before the stop string, and at the cap before half a character."""
     finish_reason: FinishReason
     """stop, eos or length."""
     stop: str | None = None
     """The stop string that fired."""
+    trimmed: str = ""
+    """The rest of the decoded text of its tokens."""
+
+
+def stopped(tokens: int, text: str, hit: tuple[int, str]) -> Ending:
+    """The ending of a row of ``tokens`` tokens at what :func:`first_stop` found in its text."""
+    start, stop = hit
+    return Ending(tokens, text[:start], "stop", stop, text[start:])
 
 
 def first_stop(text: str, stops: Sequence[str]) -> tuple[int, str] | None:
@@ -59,12 +68,14 @@ def settle(
     kept = min(tokens, cap)
     k = _first_count(text_of, kept, stops)
     if k is not None and (hit := first_stop(text := text_of(k), stops)) is not None:
-        return Ending(k, text[: hit[0]], "stop", hit[1])
+        return stopped(k, text, hit)
     if eos and tokens < cap:
         return Ending(kept, text_of(kept), "eos")
     if tokens < cap:
         raise ValueError(f"a stream of {tokens} tokens without an end does not reach cap {cap}")
-    return Ending(kept, text_of(kept), "length")
+    text = text_of(kept)
+    whole = text.rstrip(_BROKEN)
+    return Ending(kept, whole, "length", trimmed=text[len(whole) :])
 
 
 def _first_count(text_of: Callable[[int], str], tokens: int, stops: Sequence[str]) -> int | None:

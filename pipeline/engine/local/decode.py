@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from pipeline.engine.local.cache import Prefix, RowCache
 from pipeline.engine.local.loading import Loaded
 from pipeline.engine.local.sampling import Sampler
-from pipeline.engine.stops import Ending, first_stop, settle
+from pipeline.engine.stops import Ending, first_stop, settle, stopped
 from pipeline.types import Sampling
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _end(loaded: Loaded, row: Row, *, eos: bool) -> Ending | None:
         text = _text(loaded, row.made)
         if (hit := first_stop(text, sampling.stop)) is None:
             return None
-        return Ending(len(row.made), text[: hit[0]], "stop", hit[1])
+        return stopped(len(row.made), text, hit)
     return settle(
         lambda k: _text(loaded, row.made[:k]),
         len(row.made),

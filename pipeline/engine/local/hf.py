@@ -11,12 +11,13 @@ that a row has the same tokens whatever it is batched with.
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from os.path import commonprefix
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine.base import EngineSpec
 from pipeline.engine.checks import check_requests, check_scores
+from pipeline.engine.ends import pieces, token_ends
 from pipeline.engine.local.cache import EMPTY, Prefix
 from pipeline.engine.local.decode import Row, decode, extend
 from pipeline.engine.local.loading import Loaded, load
@@ -46,6 +47,8 @@ class HFEngine:
         self._batch_size = batch_size
         self._prefixes: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
         self._encode = _encoder(loaded.tokenizer)
+        self._decode = partial(loaded.tokenizer.decode, skip_special_tokens=False)
+        self._piece = pieces(self._decode, next(iter(self._encode("a")), 0))
         self._info = EngineInfo(
             kind="hf",
             model=name,
@@ -100,7 +103,7 @@ class HFEngine:
                 for row in batch:
                     row.ids = row.ids[len(common) :]
                 decode(loaded, prefix, shared + common, batch)
-        return [_completion(row) for row in rows]
+        return [self._completion(row) for row in rows]
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[tuple[Score, ...]]:
         """For each request, the log-probability of each continuation, in order."""
@@ -138,6 +141,15 @@ class HFEngine:
             import torch
 
             torch.cuda.empty_cache()
+
+    def _completion(self, row: Row) -> Completion:
+        ending = row.ending
+        assert ending is not None, "decoding ends every row"
+        ids, whole = tuple(row.made[: ending.tokens]), ending.text + ending.trimmed
+        return Completion(
+            ending.text, ids, ending.finish_reason, ending.stop, ending.trimmed,
+            token_ends(self._decode, self._piece, ids, whole),
+        )  # fmt: skip
 
     def _open(self) -> Loaded:
         if self._loaded is None:
@@ -213,9 +225,3 @@ def _special_tokens(loaded: Loaded) -> tuple[str, ...]:
     added: dict[int, Any] = loaded.tokenizer.get_added_tokens_decoder()
     return tuple(sorted({token.content for token in added.values() if token.special}))
 
-
-def _completion(row: Row) -> Completion:
-    ending = row.ending
-    assert ending is not None, "decoding ends every row"
-    ids = tuple(row.made[: ending.tokens])
-    return Completion(ending.text, ids, ending.finish_reason, ending.stop)
