@@ -6,10 +6,10 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 BUDGET ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types test-peer test-gpu bench-engine example clean
+.PHONY: help run test check lint types test-peer test-gpu bench-engine bench-detection example clean
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.demo  ## install, then run the whole loop on the embedded model, up to the approval
 	$(BIN)/python -m agent run --budget $(BUDGET) || [ $$? -eq 3 ]  # 3: waits for approval
@@ -33,6 +33,9 @@ test-peer: $(VENV)/.dev  ## tests against a real llama.cpp server (installs xlla
 bench-engine: $(VENV)/.dev  ## the engine against its peers, same model and prompts (ARGS=--linear for more)
 	$(PIP) install -c constraints.txt -e '.[peer]' || echo "no llama.cpp server; going on without"
 	$(BIN)/python -m benchmarks.engine $(ARGS)
+
+bench-detection: $(VENV)/.dev  ## the detectors against rows that were labelled by reading
+	$(BIN)/python -m benchmarks.detection
 
 test-gpu: $(VENV)/.dev  ## tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

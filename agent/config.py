@@ -142,7 +142,7 @@ class CriticSection(_Section):
     """How critics' margins are set."""
 
     max_false_accept: Rate = 0.20
-    """Share of planted bad controls that a margin lets through at most."""
+    """Share of bad controls, of kinds that the critic sees, that a margin lets through at most."""
 
 
 class PilotSection(_Section):

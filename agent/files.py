@@ -29,13 +29,16 @@ _ADVICE: Final = {
 
 
 @contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Turn an :class:`OSError` of a write below ``path`` into a :class:`StorageError`."""
+def storage_errors(path: Path, *, then: str = "resume the run") -> Iterator[None]:
+    """Turn an :class:`OSError` of a write below ``path`` into a :class:`StorageError`.
+
+    ``then`` says what to do after its cause is mended.
+    """
     try:
         yield
     except OSError as error:
         advice = _ADVICE.get(error.errno or 0, error.strerror or "the write failed")
-        raise StorageError(f"cannot write {path}: {advice}, then resume the run") from error
+        raise StorageError(f"cannot write {path}: {advice}, then {then}") from error
 
 
 @contextmanager

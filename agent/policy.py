@@ -136,9 +136,17 @@ def _not_passed(facts: RoundFacts, limits: Limits, why: str) -> Decision:
 
 
 def _describe(metric: Metric) -> str:
-    seen = "unmeasured" if metric.value is None else f"{metric.value:.1%}"
     verdict = (metric.verdict or "").lower()
-    return f"{metric.name} {seen} of {metric.n} (wanted {metric.threshold}): {verdict}"
+    return f"{metric.name} {_seen(metric)} (wanted {metric.threshold}): {verdict}"
+
+
+def _seen(metric: Metric) -> str:
+    """A rate with how many rows it is of; a yield is a number of rows, with what foresees it."""
+    if metric.value is None:
+        return f"unmeasured of {metric.n}"
+    if metric.name == "yield":
+        return f"{metric.value:,.0f} rows, {metric.reason}"
+    return f"{metric.value:.1%} of {metric.n}"
 
 
 def after_replay(

@@ -9,7 +9,9 @@ from typing import Any, Final
 from agent.config import RunConfig
 from agent.config_file import check_config, load_config
 from agent.engines import engine_spec, find_model
+from agent.errors import ConfigError
 from agent.files import storage_errors
+from agent.report.text import plural
 from agent.screens import Screen, columns, metric_table
 from agent.thresholds import bounds
 from pipeline.engine import open_engine
@@ -41,6 +43,8 @@ def check(
     file: Path, config: RunConfig, *, rows: Path | None, require: Sequence[str], critics: bool
 ) -> tuple[Screen, bool]:
     """QC of a file of rows, by detectors and on wish by critics, and whether it passes."""
+    if rows is not None:
+        _check_target(rows)
     found = qc(
         file,
         thresholds=bounds(config),
@@ -55,10 +59,18 @@ def check(
         judged = _with_critics(found, config)
         found, data, extra = judged.found, judged.to_json(), _critic_lines(judged)
     if rows is not None:
-        with storage_errors(rows):
+        with storage_errors(rows, then="repeat the command"):
             found.write_rows(rows)
     text = "\n".join([*lines, *metric_table(found.metrics), *extra])
     return Screen(text, data), found.exit_status == 0
+
+
+def _check_target(rows: Path) -> None:
+    """Before anything is judged: a wish that cannot be met is bad input, not a full disk."""
+    if rows.is_dir():
+        raise ConfigError(f"--rows {rows}: it is a folder; expected the name of a file to write")
+    if not rows.parent.is_dir():
+        raise ConfigError(f"--rows {rows}: there is no folder {rows.parent}; make it first")
 
 
 def _with_critics(found: QcResult, config: RunConfig) -> Criticised:
@@ -112,8 +124,8 @@ def foresee(file: Path, attempts: int) -> Screen:
     }
     checked = f"validated to {VALIDATED_FACTOR} times the draws, from {VALIDATED_DRAWS} on"
     lines = [
-        f"{file}: {len(draws):,} draws",
-        f"  distinct in {attempts:,} draws   {found.expected:,.0f}   "
+        f"{file}: {plural(len(draws), 'draw')}",
+        f"  distinct in {plural(attempts, 'draw')}   {found.expected:,.0f}   "
         f"(90 %: {found.low:,.0f} to {found.high:,.0f})",
         f"  seen before, of the next draw   {found.coverage or 0:.1%}   (Good-Turing)",
         f"  method   {found.method}",

@@ -288,9 +288,13 @@ class RunRecord(_Record):
     """running, waiting, held, or how it ended."""
     reason: str
     """Why, in a sentence."""
+    replans: tuple[dict[str, Any], ...] = ()
+    """``pipeline.engine.base.Replan`` as JSON: batches made smaller when memory ran out before the
+    first round; a round's stand in its own record."""
     need: dict[str, Any] | None = None
     """``pipeline.need.Need`` as JSON and the ``warning`` to acknowledge; None before the check."""
     plan: dict[str, Any] | None = None
-    """The plan that waits for, or was given, approval."""
+    """The plan that waits for, or was given, approval, with its ``hash``, and under ``accept`` the
+    options that a yes to it must carry."""
     dataset: dict[str, Any] | None = None
     """Counts, QC metrics and files of the published data set."""

@@ -4,7 +4,7 @@ Screens read records and books, and change nothing. Model text is never on them.
 """
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,19 +81,20 @@ def _next(root: Path, run: RunRecord) -> str:
     name = run.run_id
     match run.status:
         case "waiting":
-            return _answers(root, name, (run.plan or {}).get("hash"))
+            return _answers(root, name, run.plan or {})
         case "running" | "drained" | "held":
             return f"continue with: {_command(root, f'resume {name}')}"
         case _:
             return f"read: {root / name / 'report.md'}"
 
 
-def _answers(root: Path, run_id: str, plan_hash: str | None) -> str:
-    """The exact commands of a run that waits for a person."""
+def _answers(root: Path, run_id: str, waiting: Mapping[str, Any]) -> str:
+    """The exact commands of a run that waits for a person's answer to the plan ``waiting``."""
+    yes = (waiting.get("hash", "HASH")[:16], *waiting.get("accept", ()))
     commands = {
         "read it": f"report {run_id}",
         "plan N rows": f"plan {run_id} --examples N",
-        "approve": f"approve {run_id} --plan {(plan_hash or 'HASH')[:16]}",
+        "approve": f"approve {run_id} --plan {' '.join(yes)}",
         "reject": f"reject {run_id} --reason WHY",
     }
     lines = [f"  {what:<13}{_command(root, command)}" for what, command in commands.items()]
@@ -106,9 +107,7 @@ def _answers(root: Path, run_id: str, plan_hash: str | None) -> str:
 def plan(root: Path, run_id: str, offered: Plan) -> Screen:
     """One plan in full, and how to approve it."""
     rows, cost, time, row = offered.rows, offered.cost_usd, offered.seconds, offered.usd_per_row
-    yes = f"approve {run_id} --plan {offered.hash[:16]}"
-    yes += " --accept-shortfall" if offered.short else ""
-    yes += " --accept-need" if offered.need else ""
+    yes = " ".join((f"approve {run_id} --plan {offered.hash[:16]}", *offered.accept))
     lines = [
         f"plan {offered.hash}",
         f"  rows wanted    {offered.examples:,} from about {offered.attempts:,} attempts, "

@@ -53,6 +53,8 @@ class Answer:
     """Measured on them; None where no stored rows can answer."""
     before: Measurement | None
     """The setting that is changed on the same rows; None where those cannot answer for it."""
+    pilot: int
+    """The pilot, from 1, at whose share of alpha both are judged: the next one."""
     quote: Quote | None
     """What scoring the changed texts would cost; None where nothing is left to score."""
 
@@ -139,6 +141,7 @@ def answer(bought: Bought, values: dict[str, Any]) -> Answer:
         passed_over=tuple((b.name, f) for b, _, f in tried if b is not base and not f.used),
         found=found,
         after=measured(bought, found, wanted, alpha_round=alpha_round) if found.used else None,
+        pilot=alpha_round,
         before=_before(bought, stored, found, base.params, alpha_round),
         quote=quote(bought, found, wanted),
     )

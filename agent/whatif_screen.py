@@ -90,7 +90,9 @@ def _rows_used(told: Answer) -> list[str]:
         return []
     lines = [
         f"rows: {plural(found.answered, 'response')} of {', '.join(found.used)}; "
-        f"{found.rows.changed} end elsewhere than they did"
+        f"{found.rows.changed} end elsewhere than they did",
+        f"exact for the rows as they were drawn; judged as pilot {told.pilot} would be, at its "
+        "share of alpha",
     ]
     if told.before is None:
         lines.append(f"before: these rows cannot answer for the setting of {told.base.name}")
@@ -127,6 +129,7 @@ def _data(run_id: str, told: Answer) -> dict[str, Any]:
         "rows": found.answered,
         "changed": found.rows.changed,
         "unscored": found.rows.unscored,
+        "judged_as_pilot": told.pilot,
         "scoring": told.quote.to_json() if told.quote else None,
         "refused": _by_rows(found),
         "passed_over": {name: _by_rows(other) for name, other in told.passed_over},

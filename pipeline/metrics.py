@@ -127,7 +127,7 @@ def measure(
         _instruction_acceptance(samples, rules),
         _pair_acceptance(answered, rules),
         yield_metric(forecast),
-        *_shown(samples, rules.alpha),
+        *_shown(samples, rules),
     ]
     return Measurement(tuple(metrics), funnel(samples, rules.margins, wanted=wanted))
 
@@ -235,13 +235,23 @@ def _acceptance(name: str, count: int | None, n: int, rules: Rules) -> Metric:
     return unmeasured(name, f"uncertified: {certificate.reason}", threshold=threshold)
 
 
-def _shown(samples: Sequence[Sample], alpha: float) -> list[Metric]:
-    free = Rules({}, {}, alpha)
+def _raw_acceptance(samples: Sequence[Sample], kept: int, rules: Rules) -> Metric:
+    """Kept of drawn, where both critics that decide what is kept may be believed."""
+    for name in ("instruction_acceptance", "pair_acceptance"):
+        certificate = rules.certificates.get(name)
+        if certificate is not None and not certificate.certified:
+            why = f"uncertified: {certificate.reason}"
+            return unmeasured("raw_acceptance", why, threshold=None)
+    return rate_metric("raw_acceptance", kept, len(samples), Rules({}, {}, rules.alpha))
+
+
+def _shown(samples: Sequence[Sample], rules: Rules) -> list[Metric]:
+    free = Rules({}, {}, rules.alpha)
     parsed = [s for s in samples if s.parsed]
     kept = [s for s in samples if s.kept]
     repeats = sum(s.dropped == "duplicate" for s in parsed)
     return [
-        rate_metric("raw_acceptance", len(kept), len(samples), free),
+        _raw_acceptance(samples, len(kept), rules),
         rate_metric("duplicates", repeats, len(parsed), free),
         rate_metric("near_duplicates", _near(parsed), len(parsed), free),
         _median_tokens(kept),

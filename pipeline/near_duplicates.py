@@ -21,7 +21,8 @@ from pipeline.novelty import normalise
 if TYPE_CHECKING:
     import numpy as np
 
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[+#*/<>=%^&|~]|-(?=\d)")
+"""A word, or a sign that makes another task: C++ and C#, 12 + 4 and 12 * 4, 5 and -5 degrees."""
 _THRESHOLD: Final = 0.7
 """Least Jaccard similarity of two texts' runs of four bytes."""
 _BANDS: Final = 8
@@ -46,6 +47,13 @@ _SMALL: Final = _FILLERS | frozenset(
     "of in on at for to from by with about as and or what's what who's who how's how".split()
 )
 """Words whose exchange makes no other task where the letters are alike."""
+_TURNS: Final = frozenset(
+    """
+    no not never without off out up down before after above below under over less more least most
+    should could must may might
+    """.split()
+)
+"""Words that turn a task into another one, wherever only one side has them."""
 
 
 class NearDuplicates:
@@ -80,7 +88,7 @@ class NearDuplicates:
 
 
 def folded(instruction: str) -> str:
-    """The words of an instruction, without case and marks, cut to a length."""
+    """The words and signs of an instruction, without case and other marks, cut to a length."""
     return " ".join(_WORD.findall(normalise(instruction[:_READ])))
 
 
@@ -89,19 +97,33 @@ def alike(one: str, other: str) -> bool:
     words, others = one.split(), other.split()
     if one == other:
         return True
-    only, rest = set(words).difference(others), set(others).difference(words)
+    only, rest = _more(words, others), _more(others, words)
     if min(len(words), len(others)) < _LONG and _another_task(only, rest, words, others):
         return False
     if _said(words) == _said(others) != ():
         return True
-    mine, yours = _grams(one), _grams(other)
-    both = len(mine & yours)
-    return bool(mine) and both >= _THRESHOLD * (len(mine) + len(yours) - both)
+    grams, their_grams = _grams(one), _grams(other)
+    both = len(grams & their_grams)
+    return bool(grams) and both >= _THRESHOLD * (len(grams) + len(their_grams) - both)
+
+
+def _more(words: list[str], others: list[str]) -> set[str]:
+    """Words that come more often on the one side; few texts say a word twice, so look first."""
+    once = set(words)
+    if len(once) == len(words):
+        return once.difference(others)
+    return set(Counter(words) - Counter(others))
 
 
 def _another_task(only: set[str], rest: set[str], words: list[str], others: list[str]) -> bool:
-    """Whether each side has a word of its own, or one a number, but for small words and endings."""
-    if any(word.isdigit() for word in only | rest):
+    """Whether each side has a word of its own, but for small words and endings.
+
+    One number, sign or turn is enough, and so are the same words in another order.
+    """
+    own = only | rest
+    if any(word in _TURNS or word.isdigit() or not word[0].isalnum() for word in own):
+        return True
+    if {"to", "from"} <= own or (not own and _said(words) != _said(others)):
         return True
     return _own(only, others) and _own(rest, words)
 

@@ -25,6 +25,11 @@ from prompts.library import Example, fewshot_set
 
 ASKED: Final = 60
 """Instructions that are answered in both ways."""
+NEXT_TASK: Final = ("\nInstruction:",)
+"""Ends answers where the setting has no stop strings: the cleaner would cut there too, and what
+follows would be paid for."""
+_FEW: Final = 0.5
+"""Acceptance with examples that must be possible for a gap to mean anything."""
 _MISS: Final = 0.1
 """Chance that an interval misses: 90 % intervals."""
 
@@ -68,15 +73,26 @@ class Need:
     """Why it is unmeasured; empty if it is not."""
 
     def warning(self, min_gap: float) -> str:
-        """What a person must acknowledge before scale; empty if the gap is at least ``min_gap``."""
-        if self.gap is None or self.gap >= min_gap:
+        """What a person must acknowledge before scale.
+
+        Empty where the gap's interval lies at or above ``min_gap``: the data is shown to be needed.
+        """
+        if self.gap is None or self.gap_low is None or self.examples is None:
+            return self.describe()
+        if self.examples.high < _FEW:
+            return (
+                f"{self.describe()}; the {self.critic} critic accepts few answers either way, "
+                "which says nothing of whether the data is needed"
+            )
+        if self.gap_low >= min_gap:
             return ""
-        return f"{self.describe()}; at least {min_gap:.0%} is wanted for the data to be needed"
+        short = "is wanted" if self.gap < min_gap else "is wanted, and its interval reaches below"
+        return f"{self.describe()}; at least {min_gap:.0%} {short}, for the data to be needed"
 
     def describe(self) -> str:
         """In a sentence."""
         if self.without is None or self.examples is None or self.gap is None:
-            return f"the need is unmeasured: {self.reason}"
+            return f"the need was not measured: {self.reason}"
         return (
             f"without examples {_share(self.without)} of the answers are accepted, with examples "
             f"{_share(self.examples)}: a gap of {self.gap:.1%} "
@@ -151,7 +167,9 @@ def _answers(
 ) -> list[Sample]:
     batch = MicroBatch("need", 0, 0, 0, len(instructions), seed)
     asked = [Sample(i, text, text) for i, text in enumerate(instructions)]
-    answered, _ = answer(engine, batch, params.response, examples, asked)
+    stop = params.response.stop or NEXT_TASK
+    response = params.response.model_copy(update={"stop": stop})
+    answered, _ = answer(engine, batch, response, examples, asked)
     return answered
 
 

@@ -17,14 +17,19 @@ BROKEN: Final = "\ufffd"
 
 
 def ended(sample: Sample, stops: Sequence[str], cap: int) -> Sample | None:
-    """The sample as it ends at the first k that holds a stop string, at its end, or at the cap."""
+    """The sample as it ends at the first k that holds a stop string, at its end, or at the cap.
+
+    None where that cannot be told: the ends of its tokens are not, and it is to be cut, or broken
+    characters in it may have been a stop string before the tokens behind them broke it.
+    """
     raw, tokens = sample.raw or "", len(sample.token_ids)
     whole = raw + sample.trimmed
-    complete = _first_complete(whole, stops)
-    if tokens <= cap and _ends_alike(sample, complete, tokens == cap):
+    complete, ends = _first_complete(whole, stops), sample.token_ends
+    told = ends is not None and len(ends) == tokens
+    readable = told or not stops or BROKEN not in whole
+    if tokens <= cap and readable and _ends_alike(sample, complete, tokens == cap):
         return sample
-    ends = sample.token_ends
-    if ends is None or len(ends) != tokens:
+    if ends is None or not told:
         return None
     kept = min(tokens, cap)
     k = next((k for k in range(1, kept + 1) if complete is not None and ends[k - 1] >= complete), 0)

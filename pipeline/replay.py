@@ -20,6 +20,8 @@ from pipeline.types import Sample
 
 UNSCORED: Final = "unscored"
 """``Sample.dropped`` of a row whose text replay changed, until a critic has seen it again."""
+_POOLED: Final = "rows that it keeps or drops are the examples of later prompts"
+"""Why nothing may change for rows whose prompts show the rows kept before; a probe's show none."""
 _BY_KEPT: Final = ("raw_acceptance", "median_tokens")
 
 
@@ -56,7 +58,7 @@ def replay(samples: Sequence[Sample], *, made_with: GenParams, wanted: GenParams
             instruction was answered, whatever its score.
         wanted: The setting that is asked about; its margins are numbers.
     """
-    refused = refusals(made_with, wanted)
+    refused = refusals(made_with, wanted) or _moved_up(samples, made_with, wanted)
     assert wanted.critic.pair != "auto", "critics are named before anything is judged"
     if refused:
         return Replayed((), refused, 0, 0)
@@ -96,6 +98,10 @@ def refusals(made_with: GenParams, wanted: GenParams) -> tuple[Refusal, ...]:
     differing = [name for name in before if before[name] != after[name]]
     if made_with.critic.instruction_margin is None:
         differing = [name for name in differing if not name.startswith("critic.")]
+    elif made_with.fewshot.rotation == "pool":
+        return tuple(
+            Refusal(name, _why(name, before[name], after[name]) or _POOLED) for name in differing
+        )
     found = ((name, _why(name, before[name], after[name])) for name in differing)
     return tuple(Refusal(name, why) for name, why in found if why is not None)
 
@@ -162,6 +168,17 @@ def _why_critic(leaf: str, before: Any, after: Any) -> str | None:
         case "instruction":
             return f"instructions that {before} rejected were not answered"
     return None
+
+
+def _moved_up(
+    samples: Sequence[Sample], made_with: GenParams, wanted: GenParams
+) -> tuple[Refusal, ...]:
+    """A stricter instruction margin lets accepted rows move up that were left unanswered."""
+    if made_with.critic.instruction_margin in {None, wanted.critic.instruction_margin}:
+        return ()
+    left = sum(s.dropped is None and not s.answered for s in samples)
+    why = f"{left} accepted instructions were not answered, and some of them would have been"
+    return (Refusal("critic.instruction_margin", why),) if left else ()
 
 
 def _untold(count: int, rows: int, made_with: GenParams, wanted: GenParams) -> Refusal:

@@ -49,7 +49,8 @@ def read_instructions(path: Path) -> Iterator[str]:
     Raises:
         DataError: as :func:`read_rows`.
     """
-    for _, fields in _objects(path, ("instruction",)):
+    for where, fields in _objects(path, ("instruction",)):
+        _check_unicode(where, {"instruction": fields["instruction"]})
         yield fields["instruction"]
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -235,14 +236,14 @@ def test_every_parsed_instruction_and_every_response_of_a_probe_is_scored() -> N
 class Counted(ScriptedEngine):
     """An engine that is no script, as far as it says, and counts what it scores."""
 
-    def __init__(self, digest: str = "a") -> None:
+    def __init__(self, digest: str = "a", kind: str = "hf") -> None:
         super().__init__()
         self.calls = 0
-        self.digest = digest
+        self.digest, self.kind = digest, kind
 
     @property
     def info(self) -> EngineInfo:
-        return replace(super().info, kind="hf", digest=self.digest)
+        return replace(super().info, kind=self.kind, digest=self.digest)
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[tuple[Score, ...]]:
         self.calls += 1
@@ -257,7 +258,11 @@ def test_kept_certificates_cost_no_engine_time(tmp_path: Path) -> None:
     assert kept_scores(other, tmp_path)[1] is False and other.calls
 
 
-@pytest.mark.parametrize("damage", [b"", b"{}", b"[1]", b'{"sha256": "0", "scores": {}}', None])
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"{}", b"[1]", b'{"sha256": "0", "scores": {}}', b"[" * 100_000, None],
+    ids=["empty", "nothing", "a list", "another hash", "deep", "another score"],
+)
 def test_a_damaged_certificate_is_made_again(tmp_path: Path, damage: bytes | None) -> None:
     made, _ = kept_scores(Counted(), tmp_path)
     (file,) = (tmp_path / "certificates").iterdir()
@@ -269,6 +274,22 @@ def test_a_damaged_certificate_is_made_again(tmp_path: Path, damage: bytes | Non
     engine = Counted()
     assert kept_scores(engine, tmp_path) == (made, False) and engine.calls
     assert kept_scores(Counted(), tmp_path)[1] is True
+
+
+def test_a_kept_score_that_is_no_number_is_made_again(tmp_path: Path) -> None:
+    made, _ = kept_scores(Counted(), tmp_path)
+    (file,) = (tmp_path / "certificates").iterdir()
+    scores = json.loads(file.read_bytes())["scores"]
+    scores["scores"]["pair"]["lift"]["good"][0] = float("inf")
+    digest = sha256(json.dumps(scores, sort_keys=True).encode()).hexdigest()
+    file.write_text(json.dumps({"sha256": digest, "scores": scores}), encoding="utf-8")
+    assert kept_scores(Counted(), tmp_path) == (made, False)
+
+
+def test_nothing_is_kept_of_a_server_whose_weights_are_not_known(tmp_path: Path) -> None:
+    served = Counted(kind="server")
+    assert kept_scores(served, tmp_path)[1] is kept_scores(served, tmp_path)[1] is False
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_kept_of_a_script_or_without_a_folder(tmp_path: Path) -> None:
@@ -290,17 +311,20 @@ def test_the_fingerprint_covers_model_format_controls_and_code(
                     replace(info, scores="labels")):  # fmt: skip
         assert fingerprint(changed) != before
     assert fingerprint(replace(info, batch_size=7)) == before
-    for package, folder in kept._FOLDERS:
-        copy = tmp_path / folder
-        copy.mkdir()
-        for source in kept._sources(kept.files(package) / folder):
-            (copy / source.name).write_bytes(source.read_bytes())
-        monkeypatch.setattr(kept, "_FOLDERS", ((package, folder),))
+    for package, name in (*kept._FOLDERS, *kept._FILES):
+        for path, source in kept._sources(name, kept.files(package) / name):
+            copy = tmp_path / path
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(source.read_bytes())
+        monkeypatch.setattr(kept, "_FOLDERS", ((package, name),))
+        monkeypatch.setattr(kept, "_FILES", ())
         whole = fingerprint(info)
         with monkeypatch.context() as patch:
             patch.setattr(kept, "files", lambda _: tmp_path)
             assert fingerprint(info) == whole
-            some = sorted(copy.iterdir())[0]
+            some = max(p for p in (tmp_path / name, *(tmp_path / name).rglob("*")) if p.is_file())
             some.write_bytes(some.read_bytes()[:-1] + b"#")
             assert fingerprint(info) != whole
         monkeypatch.undo()
+    monkeypatch.setattr(kept, "version", lambda package: "0.0")
+    assert fingerprint(info) != before

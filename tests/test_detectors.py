@@ -147,3 +147,11 @@ def test_real_responses_of_a_base_model(row):
     one = sample(row["raw"], row["instruction"], row["finish_reason"], stop, row["stop"])
     assert one.clean == row["clean"]
     assert list(detect(one, stop=stop)) == row["flags"]
+
+
+def test_what_stands_over_every_task_of_a_scaffold_is_no_loop():
+    over = "Below is an instruction that describes a task. Write a response that completes it."
+    asks = ("Name a tall bird.", "Where do pears grow?", "Who wrote Faust?", "Why is snow white?")
+    tasks = "".join(f"\n\n{over}\n\n### Instruction:\n{ask}" for ask in asks)
+    assert "repetition" not in detect(sample(f"Paris.{tasks}", "What is the capital of France?"))
+    assert "repetition" in detect(sample("Paris." + f"\n\n{over}" * 5, "What is it called?"))

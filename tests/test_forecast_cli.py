@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from agent.quality import foresee
+from agent.config import RunConfig
+from agent.errors import ConfigError, StorageError
+from agent.quality import check, foresee
 from pipeline.errors import DataError
 
 
@@ -88,3 +90,32 @@ def test_one_row_and_equal_rows_have_a_forecast(tmp_path: Path, texts: list[str]
 def test_the_same_draws_again_are_no_news(tmp_path: Path) -> None:
     found = foresee(write(tmp_path / "same.jsonl", ["the same"] * 500), 10_000).data["distinct"]
     assert found["high"] <= 5
+
+
+def test_text_that_is_not_unicode_is_refused_by_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "draws.jsonl"
+    file.write_text('{"instruction": "Fine."}\n{"instruction": "\\ud800"}\n', encoding="utf-8")
+    with pytest.raises(DataError, match="line 2.*not valid Unicode"):
+        foresee(file, 10)
+
+
+def test_one_draw_is_a_draw(tmp_path: Path) -> None:
+    file = tmp_path / "draws.jsonl"
+    file.write_text('{"instruction": "Only this.", "response": 5}\n', encoding="utf-8")
+    text = foresee(file, 1).text
+    assert "1 draw\n" in text and "distinct in 1 draw " in text
+
+
+def test_where_flagged_rows_cannot_be_written_is_bad_input(tmp_path: Path) -> None:
+    """Before anything is judged: the file of rows is not even looked for."""
+    for target, says in ((tmp_path, "is a folder"), (tmp_path / "no" / "f", "there is no folder")):
+        with pytest.raises(ConfigError, match=says) as error:
+            check(tmp_path / "none", RunConfig(), rows=target, require=[], critics=False)
+        assert error.value.exit_code == 2
+
+
+def test_a_disk_that_takes_no_flagged_rows_says_to_repeat_the_command(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"instruction": "Say yes.", "response": "Yes."}\n', encoding="utf-8")
+    with pytest.raises(StorageError, match="disk is full.*then repeat the command"):
+        check(file, RunConfig(), rows=Path("/dev/full"), require=[], critics=False)

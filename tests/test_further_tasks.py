@@ -84,3 +84,56 @@ RECURRING = {
 def test_lists_and_lines_that_go_round_are_seen(text):
     assert recurs(text, 1)
     assert not recurs("1. Robin\n2. Wren\n3. Crow\n\nName: ________\n| a | a |\n| a | a |", 1)
+
+
+LEFT_ALONE = {
+    "a checkbox": ("Pack for me.", "Bag\n- [ ] Tent\n- [ ] Pad\n- [ ] Map"),
+    "a list led up to": (
+        "I am shy.",
+        "Try a few lines:\n\n- Where is it?\n- Who is he?\n- Is it far?",
+    ),
+    "a list that asks": (
+        "It broke.",
+        "Can you say more?\n\n1. What was it?\n2. Who did it?\n3. Is it old?",
+    ),
+    "titles that ask": ("Explain it.", "## What is hay?\n\nGrass.\n\n## Why is it dry?\n\nSun."),
+    "bold titles": (
+        "A meeting.",
+        "- **A:** Who is it? Why now?\n- **B:** What is it for?\n- **C:** Is it on?",
+    ),
+    "an offer in Japanese": ("乾草とは何ですか?", "草です。\n\n何か心配なことがありますか?"),
+    "a riddle in Turkish": ("Bana bir bilmece sor.", "Arkamda tin tin eder. Bu nedir?"),
+    "a dialogue in Italian": (
+        "Scrivi un dialogo.",
+        "A: Ehi.\nB: Dove va oggi?\nA: Via.\nB: Come va li?\nA: Bene.",
+    ),
+    "Q and A": (
+        "Hay in Q and A form.",
+        "Q: What is it?\nA: Grass.\n\nQ: Is it all dry?\nA: Yes.\n\nQ: Who eats it?\nA: Cows.",
+    ),
+    "a toast": (
+        "He weds.",
+        "Here is a toast:\n\nFriends. Who here has been late? Ha.\n\nWhat love is there?",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LEFT_ALONE)
+def test_forms_of_good_answers_are_no_signs(name):
+    instruction, text = LEFT_ALONE[name]
+    assert not further_tasks(text, instruction)
+
+
+_THREE = "1. What is hay?\n2. Who eats the hay?\n3. Why is it dry?"
+EXAMS = {
+    "an order over them": ("Why?", f"Grass.\n\nAnswer the following questions:\n{_THREE}"),
+    "a label over them": ("Why?", f"Grass.\n\nFor you:\n{_THREE}"),
+    "one in English at the end": ("Why?", "Grass.\n\nWhat is “hay” made of?"),
+    "a prompt and its order": ("Give tips.", "You are an expert.\nWrite three things about hay."),
+}
+
+
+@pytest.mark.parametrize("name", EXAMS)
+def test_forms_of_exams_stay_signs(name):
+    instruction, text = EXAMS[name]
+    assert further_tasks(text, instruction)

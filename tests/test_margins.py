@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import beta
 
 from pipeline.critics.areas import auc
 from pipeline.critics.margins import check_margin, set_margin
@@ -41,6 +42,20 @@ def test_a_given_margin_is_checked_in_the_same_way():
     good, bad = [2.0] * 50 + [0.0] * 10, [-1.0] * 50 + [1.0] * 10
     assert check_margin(1.5, good, bad, max_false_accept=0.2).margin == 1.5
     assert check_margin(0.5, good, bad, max_false_accept=0.2).margin is None
+
+
+def test_a_certificate_has_the_limits_of_both_shares():
+    """Counts of 60: Clopper-Pearson, 95 % on one side; 0.05 ** (1 / 60) where none went wrong."""
+    found = check_margin(0.5, [1.0] * 57 + [0.0] * 3, [0.0] * 60, max_false_accept=0.2)
+    shown = found.certificate("pair_acceptance")
+    assert (shown.sensitivity, shown.specificity) == (0.95, 1.0)
+    assert (shown.sensitivity_low, shown.sensitivity_high) == pytest.approx(
+        (beta.ppf(0.05, 57, 4), beta.ppf(0.95, 58, 3))
+    )
+    assert (shown.specificity_low, shown.specificity_high) == pytest.approx((0.05 ** (1 / 60), 1.0))
+    assert shown.specificity_low == pytest.approx(1 - found.false_accept_high)
+    none = set_margin([], [], max_false_accept=0.2).certificate("pair_acceptance")
+    assert none.sensitivity_low is None and none.specificity_high is None
 
 
 def test_roc_area_by_pairs():

@@ -69,14 +69,23 @@ def test_a_model_that_needs_none_is_warned_of() -> None:
 def test_no_answer_is_not_an_accepted_one() -> None:
     found = measured(_Silent())
     assert found.without is not None and found.without.count == 0
-    assert found.warning(0.1)
+    assert "accepts few answers either way" in found.warning(0.1)
 
 
-def test_without_a_critic_to_believe_it_is_unmeasured_and_warns_of_nothing() -> None:
+def test_a_gap_must_be_shown_not_only_seen() -> None:
+    """By the lower end of its interval; what was seen below the least gap is said to be."""
+    found = measured(ScriptedEngine())
+    assert found.gap is not None and found.gap_low is not None
+    assert found.warning(found.gap_low) == ""
+    between = found.warning((found.gap + found.gap_low) / 2)
+    assert "is wanted, and its interval reaches below" in between
+    assert "is wanted, for the data" in found.warning(found.gap + 0.01)
+
+
+def test_without_a_critic_to_believe_it_is_unmeasured_and_warns_of_that() -> None:
     found = unmeasured_need("lift", "uncertified: no controls")
     assert found.gap is None and found.without is None
-    assert found.warning(0.99) == ""
-    assert "unmeasured: uncertified" in found.describe()
+    assert found.warning(0.0) == "the need was not measured: uncertified: no controls"
 
 
 @pytest.mark.parametrize("need", [measured(_Able()), unmeasured_need("label", "why")])

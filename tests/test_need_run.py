@@ -48,6 +48,13 @@ def test_data_that_is_hardly_needed_takes_an_explicit_yes(unneeded: Path) -> Non
 def test_the_warning_stands_in_plan_and_reports(unneeded: Path) -> None:
     shown = screens.plan(unneeded, "r", runner.offer(unneeded, "r", 120))
     assert "WARNING" in shown.text and "--accept-need" in shown.text
+    run = RunStore.open(unneeded, "r").load_run()
+    assert run.plan is not None and "--accept-need" in run.plan["accept"]
+    yes = " ".join((f"approve r --plan {run.plan['hash'][:16]}", *run.plan["accept"]))
+    assert yes in screens.status(unneeded, "r").text
+    assert yes.replace(run.plan["hash"][:16], run.plan["hash"]) in (
+        unneeded / "r" / "report.md"
+    ).read_text(encoding="utf-8")
     assert "without examples" in shown.data["need"]
     for name in ("report.md", "round-01.md"):
         text = (unneeded / "r" / name).read_text(encoding="utf-8")
@@ -59,7 +66,8 @@ def test_a_model_that_needs_examples_is_not_warned_of(tmp_path: Path, scripted_y
     runner.start(reports, load_config(scripted_yaml), "r", QUIET)
     need = RunStore.open(reports, "r").load_run().need
     assert need is not None and need["gap"] > 0.1 and need["warning"] == ""
-    assert "## Need" in (reports / "r" / "report.md").read_text(encoding="utf-8")
+    text = (reports / "r" / "report.md").read_text(encoding="utf-8")
+    assert "## Need" in text and "--accept-need" not in text
     with open_session(reports, "r") as session:
         assert session.paid(NEED_OP)["need"]["gap"] == need["gap"]
         assert {row.stage for row in session.ledger.rows() if row.op_id == NEED_OP} == {"preflight"}
@@ -75,5 +83,6 @@ def test_without_a_certified_critic_nothing_is_bought(tmp_path: Path) -> None:
     with open_session(tmp_path / "reports", "r") as session:
         assert session.journal.find(NEED_OP) is None
         need = session.store.load_run().need
-    assert need is not None and need["gap"] is None and need["warning"] == ""
+    assert need is not None and need["gap"] is None
     assert "uncertified" in need["reason"]
+    assert need["warning"].startswith("the need was not measured: uncertified")

@@ -20,7 +20,7 @@ UNMEASURED = metric("token_limit", "INSUFFICIENT", value=None)
 UNCERTIFIED = metric("truncated", "INSUFFICIENT", reason="uncertified: 3 of 9 caught")
 SHOWN = metric("median_tokens", None)
 SHORT = metric("yield", "INSUFFICIENT", value=900.0)
-BARREN = metric("yield", "FAIL", value=90.0)
+BARREN = metric("yield", "FAIL", value=90.0, reason="forecast for 9 attempts; outside")
 
 TABLE: dict[str, tuple[tuple[Metric, ...], dict[str, object], Step]] = {
     "all pass": ((PASS, SHOWN), {}, Step.APPROVE),
@@ -57,6 +57,9 @@ def test_next_step(metrics: tuple[Metric, ...], changed: dict[str, object], step
 def test_a_reason_has_the_figures_that_decided() -> None:
     facts = RoundFacts(1, 2, 100, (PASS, FAIL), True, "")
     assert "empty 1.0% of 100 (wanted < 0.05): fail" in next_step(facts, LIMITS).reason
+    barren = RoundFacts(1, 2, 100, (PASS, BARREN), True, "")
+    reason = next_step(barren, LIMITS).reason
+    assert "yield 90 rows, forecast for 9 attempts; outside (wanted" in reason
 
 
 @pytest.mark.parametrize(

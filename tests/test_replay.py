@@ -6,9 +6,10 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from agent.stages.replaying import Source, ask
 from pipeline.engine.ends import pieces, token_ends
 from pipeline.engine.scripted import ScriptedEngine
 from pipeline.engine.stops import settle
@@ -99,6 +100,7 @@ def test_rows_that_were_cut_once_can_be_cut_again(
     st.lists(st.sampled_from([s for s in BYTE_STOPS if "\ufffd" not in s]), max_size=3),
     st.integers(8, 20),
 )
+@example(parts=[b"\n", b"\xe2"], stops=["\n"], cap=8)  # a line break that the next byte breaks
 @settings(max_examples=200, deadline=None)
 def test_characters_of_several_tokens_are_cut_as_an_engine_cuts_them(
     parts: list[str | bytes], stops: list[str], cap: int
@@ -260,3 +262,49 @@ def test_rows_whose_tokens_are_not_told_are_not_guessed() -> None:
     assert "not told" in refused.refused[0].reason
     judged = replay(served, made_with=MADE_WITH, wanted=setting(response__max_new_tokens=160))
     assert not judged.refused and judged.changed == 0
+
+
+def test_what_decides_later_examples_is_refused_where_prompts_show_kept_rows() -> None:
+    """A pool of the rows kept before: another margin, cap or stop string makes other prompts."""
+    made = setting(fewshot__rotation="pool")
+    for name, value in (
+        ("critic.pair_margin", 0.5), ("critic.instruction_margin", 0.5),
+        ("response.max_new_tokens", 20), ("response.stop", [*made.response.stop, "."]),
+    ):  # fmt: skip
+        found = replay(PROBE.samples, made_with=made, wanted=made.replace({name: value}))
+        assert [r.parameter for r in found.refused] == [name]
+        assert "examples of later prompts" in found.refused[0].reason
+    assert not replay(PROBE.samples, made_with=made, wanted=made).refused
+    opened = probe_params(GenParams().replace({"fewshot.rotation": "pool"}))
+    cut = made.replace({"response.max_new_tokens": 20})
+    assert not replay(PROBE.samples, made_with=opened, wanted=cut).refused, "its prompts show none"
+
+
+def test_a_stricter_margin_is_refused_where_accepted_instructions_were_left_over() -> None:
+    """With more instructions drawn than wanted, those would have moved up to be answered."""
+    made = setting(oversample=2.0, critic__instruction_margin=-1.5)
+    samples = [s for s in scored(PROBE.samples) if s.parsed and s.instruction_scores["label"] > -1]
+    left = replace(
+        samples[0], dropped=None, raw=None, clean=None, token_ids=(), token_ends=None
+    )  # fmt: skip
+    assert not left.answered
+    stricter = made.replace({"critic.instruction_margin": 0.5})
+    refused = replay([*samples, left], made_with=made, wanted=stricter).refused
+    assert [r.parameter for r in refused] == ["critic.instruction_margin"]
+    assert "1 accepted instructions were not answered" in refused[0].reason
+    assert not replay(samples, made_with=made, wanted=stricter).refused
+    cut = made.replace({"response.max_new_tokens": 20})
+    assert not replay([*samples, left], made_with=made, wanted=cut).refused
+
+
+def test_an_instruction_counts_once_over_all_stored_rows() -> None:
+    """Stored rows of two rounds: what the earlier one asked is no new trial in the later one."""
+    other = replace(PROBE.samples[0], instruction="Quite another one.", index=1)
+    first = Source("open probe", PROBE.samples, MADE_WITH)
+    found = ask([first, Source("round 1", (*PROBE.samples, other), MADE_WITH)], setting())
+    parsed = [s.instruction for s in PROBE.samples if s.parsed]
+    asked = [s.instruction for s in found.rows.samples if s.parsed]
+    assert asked == [*parsed, "Quite another one."]
+    refused = Source("open probe", PROBE.samples, setting(topics="hints"))
+    alone = ask([refused, Source("round 1", PROBE.samples, MADE_WITH)], setting())
+    assert [s.instruction for s in alone.rows.samples if s.parsed] == parsed

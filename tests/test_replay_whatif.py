@@ -17,7 +17,7 @@ from agent.lock import RunLock
 from agent.money.database import RunDatabase
 from agent.money.ledger import Ledger
 from agent.session import create_run
-from agent.stages.judges import probe
+from agent.stages.judges import calibration, probe
 from agent.store import RunStore
 from agent.whatif import parse_settings
 from agent.whatif_screen import whatif
@@ -113,12 +113,30 @@ def test_what_needs_generation_is_refused(reports: Path) -> None:
 def test_a_critic_gets_its_margin_from_controls(reports: Path) -> None:
     with open_archive(reports, "r") as archive:
         names = {name for s in probe(archive).samples for name in s.pair_scores}
-    present = asked(reports, "response.max_new_tokens=150")["present"]["critic"]["pair"]
-    other = max(names - {present})  # lift, which sees shuffled answers of the script
+        margins = {name: calibration(archive).margin("pair", name).margin for name in names}
+    present = asked(reports, "response.max_new_tokens=150")["present"]["critic"]
+    (other,) = (n for n, at in margins.items() if at is not None and n != present["pair"])
     data = asked(reports, f"critic.pair={other}")
     assert data["wanted"]["critic"]["pair"] == other
-    assert data["wanted"]["critic"]["pair_margin"] != data["present"]["critic"]["pair_margin"]
+    assert data["wanted"]["critic"]["pair_margin"] == margins[other] != present["pair_margin"]
     assert value(data, "after", "pair_acceptance") is not None
+
+
+def test_a_critic_that_controls_do_not_certify_measures_nothing(reports: Path) -> None:
+    with open_archive(reports, "r") as archive:
+        assert calibration(archive).margin("pair", "label").margin is None
+    data = asked(reports, "critic.pair=label")
+    (found,) = (m for m in data["after"] if m["name"] == "pair_acceptance")
+    assert found["value"] is None and "does not surely see shuffled" in found["reason"]
+    assert value(data, "after", "raw_acceptance") is None, "nor of what is kept"
+    assert value(data, "before", "pair_acceptance") is not None
+    assert value(data, "before", "raw_acceptance") is not None
+
+
+def test_it_says_as_which_round_it_judges(reports: Path) -> None:
+    screen, _ = whatif(reports, "r", SHORT, score=False)
+    assert screen.data["judged_as_pilot"] == 3
+    assert "judged as pilot 3 would be" in screen.text and "rows as they were drawn" in screen.text
 
 
 @pytest.mark.parametrize(

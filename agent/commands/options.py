@@ -15,7 +15,7 @@ Shortfall = Annotated[
 ]
 AcceptNeed = Annotated[
     bool,
-    typer.Option("--accept-need", help="Approve although examples hardly improve the answers."),
+    typer.Option("--accept-need", help="Approve although it is not shown that the data is needed."),
 ]
 Examples = Annotated[
     int | None,

@@ -28,9 +28,10 @@ def whatif(
 ) -> None:
     r"""Metrics of another setting from a run's stored rows, for $0: nothing is generated.
 
-    Exact for stop strings, a lower token cap, cleaning, detectors, critics and margins; what needs
-    generation is refused by name. Works while the run works, waits, or has ended. Exit code 1: no
-    stored rows can answer.
+    Stop strings, a lower token cap, cleaning, detectors, critics and margins are applied exactly to
+    the rows as they were drawn; what needs generation is refused by name. In bfloat16 a model that
+    draws again writes some rows otherwise, at the same rates. Works while the run works, waits, or
+    has ended. Exit code 1: no stored rows can answer.
 
     Example: whatif last --set response.stop='["\nInstruction"]' --set response.max_new_tokens=60
     """

@@ -89,6 +89,12 @@ class Plan(_Frozen):
         return self.rows.expected < self.examples
 
     @property
+    def accept(self) -> tuple[str, ...]:
+        """What a yes must name beside the hash, as options of ``approve``."""
+        asked = {"--accept-shortfall": self.short, "--accept-need": bool(self.need)}
+        return tuple(option for option, due in asked.items() if due)
+
+    @property
     def canonical(self) -> str:
         """The text that the hash is of."""
         return canonical_json(self.model_dump(mode="json"))

@@ -80,7 +80,7 @@ def need_words(need: Mapping[str, Any] | None) -> str:
     if not need:
         return ""
     if need["gap"] is None:
-        return f"Unmeasured: {escape(need['reason'], limit=400)}."
+        return f"**Warning: unmeasured**: {escape(need['reason'], limit=400)}."
     ways = (("without examples", need["without"]), ("with examples", need["examples"]))
     rows = [
         [way, f"{found['count']} of {found['of']}",

@@ -5,7 +5,7 @@ to ``learnings.py``. The one idea: every figure is a field of a record or a quot
 same records always give the same bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from agent.records import RoundRecord, RunRecord
@@ -144,17 +144,18 @@ def _round_summary(record: RoundRecord, run: RunRecord) -> str:
         f"{decided}{number(kept)} of {number(wanted)} wanted rows kept, from "
         f"{plural(record.micro_batches, 'micro-batch')} in "
         f"{minutes(spent.engine_seconds)}, for {dollars(spent.total_usd)} "
-        f"({share(spent.total_usd, run.limit_usd)} of the cap).{_replans(record)}"
+        f"({share(spent.total_usd, run.limit_usd)} of the cap).{_replans(record.replans)}"
     )
 
 
-def _replans(record: RoundRecord) -> str:
-    found = [Replan(**replan) for replan in record.replans]
+def _replans(replans: Sequence[Mapping[str, Any]], when: str = "") -> str:
+    found = [Replan(**replan) for replan in replans]
     if not found:
         return ""
     sizes = ", then ".join(f"{number(r.before)} to {number(r.after)} rows" for r in found)
     return (
-        f"\n\nMemory ran out, and the engine's batch went from {sizes}: {sentence(found[-1].cause)}"
+        f"\n\nMemory ran out{when}, and the engine's batch went from {sizes}: "
+        f"{sentence(found[-1].cause)}"
     )
 
 
@@ -166,7 +167,7 @@ def _run_summary(rounds: Sequence[RoundRecord], run: RunRecord) -> str:
         f"**{escape(run.status)}**: {sentence(run.reason)}\n\n"
         f"{rounds_in_words(rounds)}, {plural(answered, 'answered row')}, "
         f"{number(kept)} kept. {totals(run)}\n\n"
-        f"Reviewer: {sentence(run.reviewer)}"
+        f"Reviewer: {sentence(run.reviewer)}{_replans(run.replans, ' before the first round')}"
     )
 
 

@@ -108,8 +108,12 @@ def _rounds_left(rounds: Sequence[RoundRecord], run: RunRecord) -> int:
 
 
 def _which(run: RunRecord) -> str:
-    found = (run.plan or {}).get("hash")
-    return f"--plan {found}" if found else "--plan HASH"
+    """The options that name the plan, and what a yes to it must acknowledge.
+
+    A plan that is not made yet is acknowledged when it is read.
+    """
+    plan = run.plan or {}
+    return " ".join(("--plan", plan.get("hash", "HASH"), *plan.get("accept", ())))
 
 
 def _examples(run: RunRecord) -> int:

@@ -41,7 +41,8 @@ def offer(session: Session, round_: int, show: Show) -> tuple[Decision, str]:
     session.approvals.offer(plan)
     show({"kind": "phase", "text": f"plan {plan.hash[:12]} waits for approval"})
     session.note("waiting", "every gate passes; the plan waits for a person's approval",
-                 plan=plan.model_dump(mode="json") | {"hash": plan.hash})  # fmt: skip
+                 plan=plan.model_dump(mode="json")
+                 | {"hash": plan.hash, "accept": list(plan.accept)})  # fmt: skip
     session.write_reports()
     return Decision(
         Step.CONTINUE, f"round {round_} passed; plan {plan.hash[:12]} offered"

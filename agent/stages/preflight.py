@@ -22,7 +22,7 @@ from agent.session import Session, Show
 from agent.stages.judges import CALIBRATION_OP, PROBE_OP
 from agent.stages.judges import calibration as calibration
 from agent.stages.judges import probe as probe
-from agent.stages.need import check_need
+from agent.stages.need import NEED_OP, check_need
 from agent.stages.pilot import keep_params
 from pipeline.critics.calibrate import Calibration
 from pipeline.critics.kept import kept_scores
@@ -38,6 +38,10 @@ from pipeline.sentinels import SentinelResult, check_behaviour, check_prompts
 from pipeline.types import Certificate
 from prompts.library import fewshot_set, rubric
 
+SENTINELS_OP = "preflight"
+"""What the journal calls the look at the model and the sentinels."""
+PREFLIGHT_OPS = (SENTINELS_OP, PROBE_OP, CALIBRATION_OP, NEED_OP)
+"""All that is bought before the first round, in order."""
 FREE_BYTES = 200 * 2**20
 """Disk space that a run needs for its folder at least."""
 
@@ -58,7 +62,7 @@ def check(session: Session, show: Show) -> tuple[Decision, str]:
         )
     show({"kind": "phase", "text": f"reviewer: {session.reviewer_reason}"})
     show({"kind": "phase", "text": "preflight: model, sentinels, controls"})
-    found = session.buy("preflight", lambda e: _examine(session, e), show, stage="preflight")
+    found = session.buy(SENTINELS_OP, lambda e: _examine(session, e), show, stage="preflight")
     session.note("running", "preflight is done", engine=found["engine"])
     _stop_if_contaminated(found["sentinels"])
     show({"kind": "phase", "text": "preflight: open probe"})
@@ -68,6 +72,7 @@ def check(session: Session, show: Show) -> tuple[Decision, str]:
     critics = calibration(session)
     params = critics.apply(session.config.parameters)
     check_need(session, params, show)
+    session.note("running", "preflight is done", replans=_replans(session))
     show({"kind": "phase", "text": f"preflight done: {critics.describe(params.critic)}"})
     return Decision(Step.CONTINUE, "preflight passed"), keep_params(session, params)
 
@@ -117,6 +122,12 @@ def _calibrate(session: Session, engine: Engine) -> dict[str, Any]:
         "kept": kept,
         "seconds": round(time.monotonic() - began, 3),
     }
+
+
+def _replans(session: Session) -> tuple[dict[str, Any], ...]:
+    """Batches that were made smaller when memory ran out, before the first round."""
+    bought = [session.paid(op) for op in PREFLIGHT_OPS if session.has(op)]
+    return tuple(replan for found in bought for replan in found.get("replans", ()))
 
 
 def _cache(session: Session) -> Path | None:

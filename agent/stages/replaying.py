@@ -20,6 +20,7 @@ from agent.stages.measuring import Judged, alpha_index, record, rules, score_pre
 from agent.stages.pilot import Place
 from pipeline.audit import flagged_rows
 from pipeline.metrics import Measurement
+from pipeline.novelty import NoveltyIndex, normalise
 from pipeline.params import GenParams
 from pipeline.probe import probe_params
 from pipeline.replay import Refusal, Replayed, measure_replayed, replay
@@ -68,8 +69,18 @@ def sources(bought: Bought, *, before: int) -> tuple[Source, ...]:
 
 
 def ask(stored: Sequence[Source], wanted: GenParams) -> Found:
-    """What ``stored`` rows would have been under ``wanted``, put together."""
-    asked = {s.name: replay(s.samples, made_with=s.made_with, wanted=wanted) for s in stored}
+    """What ``stored`` rows would have been under ``wanted``, put together.
+
+    An instruction that an earlier source has is left out of later ones: its rows are no new trial.
+    """
+    asked: dict[str, Replayed] = {}
+    had = NoveltyIndex()
+    for source in stored:
+        fresh = [s for s in source.samples if not s.parsed or normalise(s.instruction) not in had]
+        found = replay(fresh, made_with=source.made_with, wanted=wanted)
+        asked[source.name] = found
+        for sample in () if found.refused else fresh:
+            had.add(sample.instruction)
     used = {name: found for name, found in asked.items() if not found.refused}
     every = [s for found in used.values() for s in found.samples]
     return Found(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.critics.areas import auc
 from pipeline.types import Certificate
-from pipeline.verdict import upper_limit
+from pipeline.verdict import lower_limit, upper_limit
 
 _BOUND = 20.0
 """Margins are tuned within this many nats of 0."""
@@ -38,11 +38,20 @@ class Margin:
     """Why, in one phrase."""
 
     def certificate(self, name: str) -> Certificate:
-        """What the critic showed, as the certificate of the metric ``name``."""
-        spared = None if self.false_accept is None else 1 - self.false_accept
+        """What the critic showed, as the certificate of the metric ``name``.
+
+        Good controls are what it is to catch; the limits of both shares are those of detectors.
+        """
+        certified = self.margin is not None
+        if self.true_accept is None or self.false_accept is None:
+            return Certificate(name, None, None, self.good, self.bad, certified, self.reason)
+        caught = round(self.true_accept * self.good)
+        spared = self.bad - round(self.false_accept * self.bad)
         return Certificate(
-            name, self.true_accept, spared, self.good, self.bad,
-            self.margin is not None, self.reason,
+            name, self.true_accept, 1 - self.false_accept, self.good, self.bad,
+            certified, self.reason,
+            lower_limit(caught, self.good), upper_limit(caught, self.good),
+            lower_limit(spared, self.bad), upper_limit(spared, self.bad),
         )  # fmt: skip
 
     def because(self, reason: str) -> "Margin":

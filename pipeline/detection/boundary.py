@@ -82,6 +82,8 @@ def _first_boundary(text: str, instruction: str, stop: tuple[str, ...]) -> Bound
 
 def inline_task(text: str) -> bool:
     """Whether another task begins in the middle of a line, which the cleaner does not cut."""
+    if ":" not in text and "：" not in text:
+        return False
     prose = CODE.sub(" ", text)
     for match in INLINE_ASK.finditer(prose):
         role = match["role"].lower()
@@ -125,6 +127,8 @@ def _items(body: Body) -> Iterator[Boundary]:
 
 
 def _tokens(body: Body) -> Iterator[Boundary]:
+    if "<" not in body.text and "[" not in body.text:
+        return
     for match in SPECIAL_TOKEN.finditer(body.text):
         if not body.fenced(match.start()) and body.text[match.start() - 1 : match.start()] != "`":
             yield _at(match, "token")
@@ -135,14 +139,15 @@ def _separators(body: Body) -> Iterator[Boundary]:
         before = body.before(match.start())
         titled = body.adjacent(match.start()) and not before.endswith((".", "!", "?"))
         setext = match.group().lstrip().startswith("=") and titled
-        if not setext and not body.fenced(match.start()):
+        goes_on = match.end() < len(body.text.rstrip())
+        if goes_on and not setext and not body.fenced(match.start()):
             yield _at(match, "separator")
 
 
 def _documents(body: Body) -> Iterator[Boundary]:
-    if MARKUP_REQUEST.search(body.instruction):
-        return
     for match in DOCUMENT_LINE.finditer(body.text):
+        if MARKUP_REQUEST.search(body.instruction):
+            return
         before = body.before(match.start())
         page = "<" in body.text[: match.start()]
         if before and not page and not before.endswith(":") and not body.fenced(match.start()):
@@ -151,7 +156,7 @@ def _documents(body: Body) -> Iterator[Boundary]:
 
 def _tags(body: Body) -> Iterator[Boundary]:
     """``<question>`` or another role's tag after an answer."""
-    if not MARKUP_REQUEST.search(body.instruction):
+    if "<" in body.text and not MARKUP_REQUEST.search(body.instruction):
         for match in ROLE_TAG.finditer(body.text):
             if body.before(match.start()) and not body.fenced(match.start()):
                 yield _at(match, "role")
@@ -165,7 +170,7 @@ def _labels(body: Body) -> Iterator[Boundary]:
 
 def _orphans(body: Body) -> Iterator[Boundary]:
     """A closing tag whose element was never opened: the text came out of a page."""
-    if MARKUP_REQUEST.search(body.instruction):
+    if "</" not in body.text or MARKUP_REQUEST.search(body.instruction):
         return
     opened: set[str] = set()
     for match in _TAG.finditer(body.text):
@@ -181,7 +186,8 @@ def _orphans(body: Body) -> Iterator[Boundary]:
 def _echoes(body: Body) -> Iterator[Boundary]:
     """A later line that sets the instruction again, or one much like it."""
     own = _WORD.findall(body.instruction.lower())
-    if len(own) < 4:
+    said = body.text.lower()
+    if len(own) < 4 or own[0] not in said or own[1] not in said:
         return
     place = len(body.text) - len(body.text.lstrip())
     place = body.text.find("\n", place)

@@ -9,6 +9,7 @@ cases that it must leave alone. Length is never evidence.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from pipeline.detection.body import CODE
@@ -33,6 +34,7 @@ _END: Final = 1_000_000
 """Characters at either end of a text that are judged; no answer is longer than both."""
 
 
+@lru_cache(maxsize=2)
 def _folded(text: str | None) -> str:
     """A text to be judged in seconds: megabytes are judged by their ends, wide blanks narrowed."""
     text = text or ""
@@ -75,11 +77,13 @@ def _repetition(sample: Sample, stop: Sequence[str]) -> bool:
 
 
 def _truncated(sample: Sample, stop: Sequence[str]) -> bool:
-    if sample.finish_reason == "length":
-        return False
     text = _folded(sample.clean)
     # What runs on is another fault: an answer is as whole as it was before that.
     boundary = next_task(text, instruction=sample.instruction, stop=stop)
+    if sample.finish_reason == "length" and not boundary:
+        # The cap ended the answer, unless something else followed it.
+        if not next_task(_folded(sample.raw), instruction=sample.instruction, stop=stop):
+            return False
     answer = text[: boundary.start] if boundary else text
     return ends_early(answer, instruction=sample.instruction)
 
@@ -92,9 +96,12 @@ def _delimiter_leak(sample: Sample, stop: Sequence[str]) -> bool:
     if boundary and boundary.kind != "echo":
         return True
     prose = CODE.sub(" ", text)
-    if SPECIAL_TOKEN.search(prose) or _HASHES.search(prose):
+    if any(mark in prose for mark in "<[") and SPECIAL_TOKEN.search(prose):
         return True
-    return bool(INLINE_ASK.search(prose)) or any(_holds(prose, form) for form in stop)
+    if "#" in prose and _HASHES.search(prose):
+        return True
+    asks = any(mark in prose for mark in ":：") and INLINE_ASK.search(prose)
+    return bool(asks) or any(_holds(prose, form) for form in stop)
 
 
 def _holds(text: str, stop: str) -> bool:

@@ -8,6 +8,7 @@ only prose is asked for the end of its sentence.
 import re
 from typing import Final
 
+from pipeline.detection.announced import announces, only_intends
 from pipeline.detection.unclosed import left_open
 
 _WINDOW: Final = 8000
@@ -50,7 +51,6 @@ _SENTENCE_END = re.compile(r"[a-z0-9)\"'”’%][.!?…][\"'”’)\]]*(?=\s|$)"
 _ITEM = re.compile(
     r"^[ \t]*(?:[-*•+–]|\(?\d{1,3}[.):]|\(?[a-zA-Z][.)]|[ivxIVX]{1,4}[.)])(?:[ \t]+|$)"
 )
-_HEADING = re.compile(r"^#{1,6}[ \t]+\S")
 _CODE = re.compile(
     r"[;{}]$|^\s*(?:def|class|return|import|from \S+ import|for .+ in .+:|while .+:"
     r"|if .+:|else:|elif"
@@ -59,33 +59,18 @@ _CODE = re.compile(
     r"|UPDATE\b|FROM\b|WHERE\b|<\/?[a-z]|\$ |>>> |@\w+|end$|fi$|done$|\w+(?:\.\w+)*\(.*\)$)"
     r"|[=<>!]=|=>|->|::|\w\(\w*\)|^\s*[\w.\[\]]+ [-+*/]?= \S"
 )
+_QUOTE_MARK = re.compile(r"^>[ \t](?!>)", re.MULTILINE)
+_FIELD = re.compile(r"\*\*[^*\n]{1,40}(?:\*\*:|:\*\*)[ \t]*\S+(?:[ \t]+\S+){0,5}$")
+"""A bold name with a short value, as of a product or a day."""
 _NUMBER_END = re.compile(r"[\d²³⁰-⁹₀-₉½¼¾%°€$£¥][ \w%°/²³]{0,6}$")
 _LINK_END = re.compile(r"(?:https?://|www\.|@|#)\S+$|\S+\.(?:com|org|net|edu|gov|io|html?|pdf|py)$")
 _SIGN_OFF = re.compile(
     r"^(?:(?:yours )?(?:sincerely|truly|faithfully|respectfully)|(?:best|kind"
     r"|warm) ?(?:regards|wishes)?|regards"
-    r"|love|thanks|thank you|cheers|with love|take care|warmly|cordially)\b.{0,12}$",
+    r"|(?:with )?(?:all |lots of |much )?(?:my |our )?love|thanks|thank you|cheers"
+    r"|take care|warmly|cordially)\b.{0,12}$",
     re.IGNORECASE,
 )
-_ANNOUNCES = re.compile(
-    r"(?:^|[.!?\n]\s*)(?:sure[,!.]? |certainly[,!.]? |okay[,!.]? )?(?:here|below)(?: is"
-    r"| are|'s|’s)\b[^.!?:,\n]{0,120}"
-    r"\b(?:lists?|examples?|programs?|codes?|scripts?|functions?|steps?|tables?|poems?"
-    r"|story|recipes?|essay|letter"
-    r"|tips|ways|ideas|sentences?|paragraphs?|answers?|solutions?|instructions"
-    r"|summary)[^.!?:,\n]{0,60}[.!]?$"
-    r"|\b(?:as follows|the following|such as|for example|for instance|including|e\.g|namely"
-    r"|(?:shown|listed|given|described) below)[.,]?$",
-    re.IGNORECASE,
-)
-_INTENDS = re.compile(
-    r"(?:sure[,!.]? |certainly[,!.]? |okay[,!.]? )?i(?:['’]ll| will| can|['’]m going to"
-    r"| am going to) (?:now )?(?:write|generate|create|list|make|provide|give you|show you)\b"
-    r"[^.!?\n]{0,120}\b(?:lists?|examples?|programs?|code|scripts?|functions?|tables?|poems?|story"
-    r"|recipes?|essay|letter|tips|ideas|sentences?|words|names)\b[^.!?\n]{0,40}[.!:]?",
-    re.IGNORECASE,
-)
-"""An intention that is the whole answer."""
 _TRAILS = re.compile(r"([^\W\d_]+),?(\s?)(?:\.{3,}|…)$")
 _SUSPENSE = re.compile(
     r"\b(stor(y|ies)|poems?|lyrics?|songs?|dialog(ue)?s?|scenes?|suspense|thriller|horror|tale|teaser"
@@ -112,34 +97,20 @@ def ends_early(text: str, *, instruction: str = "") -> bool:
         return False
     if left_open(text):
         return True
-    text = text[-_WINDOW:]
+    text = _QUOTE_MARK.sub("", text[-_WINDOW:])
     lines = [line for line in text.split("\n") if line.strip()]
     last = lines[-1].strip()[-_LAST:]
-    if _announces(last, lines) or _INTENDS.fullmatch(text.strip()):
+    if announces(last, lines) or only_intends(text):
         return True
     if _trails_off(last) and not _SUSPENSE.search(instruction):
         return True
-    if text.endswith("```") or _is_code(last, lines) or "|" in last:
+    if text.endswith("```") or _TERMINAL.search(last) or _is_code(last, lines) or "|" in last:
         return False
     if last.endswith((",", "(", "[", "{", " -", "–", "—", "/", "&", "“", "«", "‘", "=")):
         return not _SIGN_OFF.match(last.rstrip(","))
     if _EMOJI.search(last) or _LINK_END.search(last):
         return False
-    if _TERMINAL.search(last):
-        return False
     return _mid_sentence(text, lines, last)
-
-
-def _announces(last: str, lines: list[str]) -> bool:
-    if last.endswith((":", "：")):
-        return True
-    if _HEADING.match(last) and len(lines) > 1:
-        return True
-    if re.fullmatch(r"(?:[-*•]|\d{1,3}[.)])", last):
-        return len(lines) > 1
-    if re.fullmatch(r"\*\*[^*]{1,80}:\*\*", last):
-        return True
-    return bool(_ANNOUNCES.search(last[-240:]))
 
 
 def _trails_off(last: str) -> bool:
@@ -183,7 +154,11 @@ def _mid_sentence(text: str, lines: list[str], last: str) -> bool:
         return True
     if _ITEM.match(lines[-1]):
         return _unlike_its_list(lines)
-    if "=" in sentence_text or (_NUMBER_END.search(last) and len(sentence) <= 12):
+    if (
+        _FIELD.match(last)
+        or "=" in sentence_text
+        or (_NUMBER_END.search(last) and len(sentence) <= 12)
+    ):
         return False
     if _verse(lines) or _turns(lines) or _signature(lines, last) or _series(sentence_text):
         return False

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.detection.requests import ABOUT_US, Line, Wants, lines_of
+from pipeline.detection.pages import is_address, of_page
+from pipeline.detection.requests import ABOUT_US, Line, Wants, lines_of, sets_tasks
 from pipeline.detection.scaffold import ASKS, MARKUP_REQUEST, REPLIES, REQUESTS
 
 ENOUGH: Final = 2.0
@@ -30,22 +31,13 @@ _INLINE_QUESTION = re.compile(
     r"(?<=[.!?] )(?:What|Why|How|Who|Whose|When|Where|Which|Is|Are|Was|Were|Do|Does|Did|Can|Name)"
     r"\b[^.!?\"]{8,200}\?(?= )"
 )
-_PAGE = re.compile(
-    r"</?(?:h\d|b|p|div|img|a|table|tr|td|br|center|font|script|style|ul|ol|li|span|u|i|strong"
-    r"|em)\b[^<>]{0,200}>"
-    r"|^(?:Posted|Published|Updated|Submitted|Last (?:updated|modified)) (?:by|on|in|at)\b"
-    r"|\bclick (?:here|below|on the)\b"
-    r"|^(?:Views|Comments|Tags|Categories|Share|Tweet|Download)\b.{0,30}$",
-    re.IGNORECASE,
-)
-_ADDRESS = re.compile(r"^(?:https?://|www\.)\S+$|^[Bb]y [A-Z]\w+ [A-Z]\w+$")
 _LESSON = re.compile(
     r"^(?:Lesson|Unit|Chapter|Activity|Worksheet|Quiz|Section|Exercise|Page|Grade|Level|Test|Practice"
     r"|Assignment|Homework|Answer key|Part [A-D\d]|Vocabulary|Directions?|Objectives?|Example \d"
     r"|Problem \d)\b.{0,60}$|^\#(?!include|define|if|endif|pragma)\w+ \w",
     re.IGNORECASE,
 )
-_BLANK = re.compile(r"_{3,}|\.{6,}|\( {2,}\)|\[ {1,}\]")
+_BLANK = re.compile(r"_{3,}|\.{6,}|\( {2,}\)|(?<=.)\[ {1,}\]")
 _CHOICE = re.compile(r"\(?([A-Da-d])[.)][ \t]*\S")
 _INLINE_CHOICE = re.compile(r"[?:] *\(?[Aa][.)] [^\n]{1,200}? \(?[Bb][.)] ")
 _FORM = re.compile(
@@ -76,14 +68,18 @@ def signs(text: str, instruction: str) -> list[Sign]:
     lines = list(lines_of(text))
     if not lines or not instruction:
         return []  # Nobody can say what was asked for.
-    wants = Wants(instruction)
+    first = lines[0].text
+    wants = Wants(instruction, first if first.endswith((":", "：")) else "")
     found = [*_page(lines, instruction), *_echoes(lines, instruction)]
-    if not wants.requests:
-        found += _in_place(lines, instruction, wants)
-        found += _questions(lines, wants)
-        found += _orders(lines, wants)
-        found += _exam(lines, instruction, wants)
-    if not wants.talk:
+    asked = [
+        *_in_place(lines, instruction, wants),
+        *_questions(lines, wants),
+        *_orders(lines, wants),
+        *_exam(lines, instruction, wants),
+    ]
+    if asked and not wants.requests:
+        found += asked
+    if any(line.label for line in lines[1:]) and not wants.talk:
         found += _labels(lines, wants, computes=_computes(text, instruction))
     return found
 
@@ -91,8 +87,10 @@ def signs(text: str, instruction: str) -> list[Sign]:
 def _in_place(lines: Sequence[Line], instruction: str, wants: Wants) -> Iterator[Sign]:
     """The response opens with a request that is not the instruction said again."""
     first = lines[0]
+    if not first.requests or first.label:
+        return
     again = _alike(first.text, instruction, 0.8 if len(lines) == 1 else 0.4)
-    if not first.requests or first.label or again or wants.one:
+    if again or wants.one or (first.headed and len(lines) > 1):
         return
     if first.asks and (first.personal or wants.prose) or first.orders and wants.orders:
         return
@@ -104,18 +102,23 @@ def _in_place(lines: Sequence[Line], instruction: str, wants: Wants) -> Iterator
 
 def _questions(lines: Sequence[Line], wants: Wants) -> Iterator[Sign]:
     """A line that asks, after the answer, though nothing led up to it."""
+    if not any(line.asks or "? " in line.text for line in lines):
+        return
     listed = False
     for line in lines:
         listed = listed or _announces_questions(line)
-        for asked in () if wants.prose else _INLINE_QUESTION.findall(line.text):
-            if not ABOUT_US.search(asked):
+        inline = "? " in line.text and not line.headed
+        for asked in _INLINE_QUESTION.findall(line.text) if inline else ():
+            if not wants.prose and not ABOUT_US.search(asked):
                 yield Sign("a question among statements", LIKELY)
         if not line.before or not line.asks or line.led_up_to or line.marked and listed:
             continue
-        if wants.prose or line.personal:
+        if line.headed:
+            yield Sign("a question that heads or explains an item", POSSIBLE / 2)
+        elif wants.prose or line.personal:
             if not (wants.prose and (line.label or not line.alone)):
                 yield Sign("a question that may be the answer's own", POSSIBLE)
-        elif line.alone and not line.marked:
+        elif line.alone and not line.marked and not (line is lines[-1] and line.foreign):
             yield Sign("a question by itself after the answer", SURE)
         else:
             yield Sign("a question after the answer", LIKELY)
@@ -123,15 +126,16 @@ def _questions(lines: Sequence[Line], wants: Wants) -> Iterator[Sign]:
 
 def _announces_questions(line: Line) -> bool:
     """A heading over questions, or a sentence to the reader that leads up to them."""
-    return (line.marked or line.personal or line.text.endswith((":", "!"))) and bool(
-        _QUESTIONS.search(line.before + " " + line.text)
-    )
+    if not (line.marked or line.personal or line.text.endswith((":", "!"))):
+        return False
+    led = _QUESTIONS.search(line.before + " " + line.text)
+    return bool(led) and not (sets_tasks(line.before) or sets_tasks(line.text))
 
 
 def _orders(lines: Sequence[Line], wants: Wants) -> Iterator[Sign]:
     """A line that orders to write, list or explain, after the answer."""
     for line in lines[1:]:
-        if not line.orders or wants.orders or line.led_up_to:
+        if not line.orders or line.led_up_to or wants.orders:
             continue
         if line.marked or line.text.endswith(":"):
             yield Sign("an order that may be the answer's own", POSSIBLE / 2)
@@ -143,11 +147,13 @@ def _orders(lines: Sequence[Line], wants: Wants) -> Iterator[Sign]:
 def _exam(lines: Sequence[Line], instruction: str, wants: Wants) -> Iterator[Sign]:
     """The words and forms of exams, worksheets and prompts."""
     asked = instruction.lower()
-    for line in lines:
+    for line, follower in zip(lines, [*lines[1:], None], strict=False):
         if line.formal and not _alike(line.text, instruction):
             sure = line.alone and not (wants.orders and line.orders)
+            said = not line.marked and not line.orders
+            sure = sure or (said and follower is not None and follower.requests)
             yield Sign("speaks of the form of a task", SURE if sure else LIKELY)
-        if _BLANK.search(line.text) and not _FORM.search(instruction):
+        if _blank(line.text) and not _FORM.search(instruction):
             yield Sign("a blank to fill in", LIKELY)
         title = _LESSON.match(line.text) if line.before and not line.marked else None
         if title and title.group().split()[0].lower() not in asked:
@@ -159,23 +165,32 @@ def _exam(lines: Sequence[Line], instruction: str, wants: Wants) -> Iterator[Sig
         yield Sign("a question with answers to choose from", LIKELY)
 
 
+def _blank(line: str) -> bool:
+    return any(mark in line for mark in ("___", "......", "(  ", "[ ")) and bool(
+        _BLANK.search(line)
+    )
+
+
 def _page(lines: Sequence[Line], instruction: str) -> Iterator[Sign]:
     """Parts of web pages after an answer that had none."""
-    if MARKUP_REQUEST.search(instruction) or _PAGE.search(lines[0].whole):
+    parts = [line for line in lines[1:] if of_page(line.whole) or is_address(line.text)]
+    if not parts or of_page(lines[0].whole) or MARKUP_REQUEST.search(instruction):
         return
-    for line in lines[1:]:
-        if _PAGE.search(line.whole):
+    for line in parts:
+        if of_page(line.whole):
             yield Sign("a part of a web page", SURE if line.alone else LIKELY)
-        elif _ADDRESS.match(line.text):
+        else:
             yield Sign("an address or a byline by itself", LIKELY)
 
 
 def _echoes(lines: Sequence[Line], instruction: str) -> Iterator[Sign]:
     """The instruction said again after the answer, in its own words or nearly."""
+    size = len(instruction)
     if len(set(_WORD.findall(instruction.lower()))) < 4:
         return
     for line in lines[1:]:
-        if line.text.count(" ") >= 3 and _alike(line.text, instruction):
+        near = size < 2 * len(line.text) < 4 * size
+        if near and line.text.count(" ") >= 3 and _alike(line.text, instruction):
             yield Sign("the instruction again", LIKELY)
 
 

@@ -12,15 +12,22 @@ from typing import Final
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _SAYS = re.compile(r"\w")
-MARKED_UP: Final = re.compile(r"[<>{}|=;\[\]\\]|\w\(|^\s*(?:[$>]|//|#)")
-"""Lines of code, tables and markup, whose form repeats by nature."""
+_MARK = re.compile(r"[<>{}|=;\[\]\\]")
+_CALL = re.compile(r"\w\(")
+_PROMPT = re.compile(r"\s*(?:[$>]|//|#)")
 _ITEM = re.compile(r"(?:\(?\d{1,3}[.)]|[-*•])\s*(?=\S)")
 _INLINE_ITEM = re.compile(r"(?:(?<=\s)|^)\(?\d{1,3}[.)]\s*(?=[^\W\d_])")
 _BARE_LABEL = re.compile(r"^[ \t]*[*#]*[ \t]*[A-Za-z]{1,20}(?: \d{1,4})?[ \t]*[:：.]\**[ \t]*$")
-_COUNTER = re.compile(r"(?:\(?\d{1,4}[.):]\s+){6}")
+_COUNTER = re.compile(r"\d[.):]\s+(?:\(?\d{1,4}[.):]\s+){5}")
 _RULE = re.compile(r"([^\w\s|`]|_)(?:[ \t\n]{0,3}\1){39,}")
 _VERDICTS: Final = frozenset({"true", "false", "yes", "no"})
 """Items that a key to a test repeats."""
+
+
+def marked_up(line: str) -> bool:
+    """A line of code, of a table or of markup, whose form repeats by nature."""
+    call = "(" in line and _CALL.search(line)
+    return bool(call or _MARK.search(line) or _PROMPT.match(line))
 
 
 def recurs(text: str, patience: int) -> bool:
@@ -31,7 +38,7 @@ def recurs(text: str, patience: int) -> bool:
         patience: 1, or more where the instruction asks for repetition.
     """
     rows = [row for row in map(str.strip, text.split("\n")) if _SAYS.search(row)]
-    plain = [row for row in rows if not MARKED_UP.search(row)]
+    plain = [row for row in rows if not marked_up(row)]
     return (
         _same_rows(rows, plain, patience)
         or _same_items(plain, patience)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from pipeline.detection.said_again import said_again
+from pipeline.detection.scaffold import PREAMBLE
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+(?:['’][^\W_]+)*")
 _ORDINAL = re.compile(r"^[ \t]*(?:\(?\d{1,4}[.):]|[-*•+]|[a-zA-Z][.)])[ \t]*", re.MULTILINE)
@@ -39,6 +40,7 @@ def loops(text: str, *, instruction: str = "") -> bool:
     patience = 2 if _REFRAIN.search(instruction) else 1
     if _TIMES.search(instruction):
         patience = 4
+    text = PREAMBLE.sub("", text) if "Below " in text else text
     prose = _FENCED.sub(" ", text)
     plain = _ORDINAL.sub("", prose)
     words = _WORD.findall(plain.lower())
@@ -122,8 +124,15 @@ def _line_loop(text: str, patience: int) -> bool:
     """The same line over and over, or most lines said before in whatever order."""
     if text.count("\n") < 3:
         return False
-    lines = [" ".join(_WORD.findall(line.lower())) for line in text.splitlines()]
-    said = [line for line in lines if any(c.isalpha() for c in line)]
+    lines = [line.lower() for line in text.splitlines() if any(c.isalpha() for c in line)]
+    # Equal lines begin with the same word, which is quick to see.
+    first = [match and match.group() for match in map(_WORD.search, lines)]
+    return _go_round(first, patience) and _go_round(
+        [" ".join(_WORD.findall(line)) for line in lines], patience
+    )
+
+
+def _go_round(said: Sequence[str | None], patience: int) -> bool:
     if any(len(list(run)) >= 4 * patience for _, run in groupby(said)):
         return True
     return len(said) >= 6 * patience and len(set(said)) <= 0.5 * len(said) / patience**0.5

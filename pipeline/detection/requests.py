@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Final
 
 from pipeline.detection.body import CODE
+from pipeline.detection.scaffold import QUESTION, REQUESTS
 
 _LEAD = re.compile(
     r"^[ \t]*(?P<mark>[#>*_\-•+]*[ \t]*)(?P<ordinal>\(?(?:\d{1,3}[.):]|[a-zA-Z][.)])[ \t]*)?[*_]*"
@@ -18,6 +19,7 @@ _LEAD = re.compile(
     r"[ \t]?(?:\#?\d{1,3})?[*_]{0,3}"
     r"[:：][*_]*[ \t]*)?"
 )
+_HEADED = re.compile(r"(?:[-*•+]|\d{1,3}[.)])[ \t]+\*\*[^*\n]{1,60}\*\*")
 _SAYS = re.compile(r"\w")
 _QUESTION_MARKS: Final = ("?", "？", "؟")
 _TRAILING = re.compile(r"[ \t]*(?:\([^()\n]{0,60}\)|\[[^\[\]\n]{0,60}\]|[_.]{3,})?[ \t]*$")
@@ -50,6 +52,15 @@ _FORMAT = re.compile(
     r"|in (?:your own words|complete sentences)\b)|[(\[]\d{1,2} (?:points?|marks?|pts?)[)\]]",
     re.IGNORECASE,
 )
+_FORMAT_WORDS: Final = (
+    *("below ", "write a response", "appropriately", "fill in the", "following ", "in this "),
+    *("the correct", "the best", "the right", "the word", "the letter", "the answer"),
+    *("the following", "the sentence", "the question", "the statement", "the passage"),
+    *("the problem", "the exercise", "each the", "each of the", "all the", "all of the"),
+    *("multiple", "true or", "you are ", "in your own", "in complete", " point", " mark", " pt"),
+)
+"""Words without one of which nothing of that form is said; much quicker to look for."""
+
 ABOUT_US: Final = re.compile(
     r"\b(you|your|yours|i|we|us|our|my|me|let's|happy|glad|sure|certainly|of course|help"
     r"|ich|du|dir|dich|sie|ihnen|ihr|wir|mir|je|tu|vous|votre|nous|yo|usted|te|tú|eu|você|io|ti|jij"
@@ -66,7 +77,7 @@ _GIVEN = re.compile(
 _WANTS_REQUESTS = re.compile(
     r"\b(questions?|ask|quiz\w*|riddles?|trivia|tasks?|prompts?|exercises?|worksheets?|survey|faqs?"
     r"|interview\w*|assignments?|puzzles?|exams?|tests?|homework|jokes?|puns?|flash ?cards?|poll"
-    r"|q ?& ?a|instructions?"
+    r"|q ?(?:&|and|/) ?a|instructions?"
     r"|questionnaire|problems?|challenges?|examples? of (?:an? )?(?:question|imperative|command)\w*"
     r"|imperatives?|topics?|brainstorm|lesson|icebreakers?|debate)\b",
     re.IGNORECASE,
@@ -78,7 +89,9 @@ _WANTS_ONE = re.compile(
 )
 _WANTS_TALK = re.compile(
     r"\b(dialog(?:ue)?s?|conversations?|chats?|interviews?|scripts?|transcripts?|plays?|scenes?|skit"
-    r"|role-?play|stor(?:y|ies)|socratic|debate|exchange|monologue|podcast|users?|roles?)\b",
+    r"|role-?play|stor(?:y|ies)|socratic|debate|exchange|monologue|podcast|users?|roles?"
+    r"|di[aáà]log\w*|gespräch\w*|conversa\w*|conversazion\w*|entrevista\w*|gesprek\w*|rozmow\w*"
+    r"|диалог\w*|разговор\w*|diyalog\w*|konuşma\w*)\b|对话|對話|対話|会話|대화",
     re.IGNORECASE,
 )
 _WANTS_ORDERS = re.compile(
@@ -90,7 +103,7 @@ _WANTS_ORDERS = re.compile(
     re.IGNORECASE,
 )
 _WANTS_PROSE = re.compile(
-    r"\b(dialog(?:ue)?s?|stor(?:y|ies)|letters?|essays?|speech|blog|poems?|songs?|lyrics?|posts?"
+    r"\b(di[aáà]log\w*|stor(?:y|ies)|letters?|essays?|speech|blog|poems?|songs?|lyrics?|posts?"
     r"|articles?|ads?|advert\w*|scripts?|e-?mails?|tweets?|captions?|conversations?|scenes?|skit"
     r"|monologue|reviews?|messages?|sentences?|text|paragraphs?|continue|edit|chat|role-?play"
     r"|socratic|sonnet|haiku|limerick|verses?|raps?|diary|journal|introduction|pitch|guide|novel"
@@ -105,11 +118,14 @@ class Wants:
 
     instruction: str
     """The instruction; a question that it sets is none that it asks for."""
+    announced: str = ""
+    """What the answer says that it will give, as in "Here is a toast:"."""
 
     @cached_property
     def requests(self) -> bool:
         """Questions or tasks themselves: none of them is a fault."""
-        return bool(_WANTS_REQUESTS.search(_GIVEN.sub(" ", self.instruction)))
+        said = _GIVEN.sub(" ", self.instruction)
+        return bool(_WANTS_REQUESTS.search(said) or REQUESTS["qa"].search(said))
 
     @cached_property
     def orders(self) -> bool:
@@ -119,7 +135,7 @@ class Wants:
     @cached_property
     def prose(self) -> bool:
         """A text in which somebody may ask, such as a letter or a story."""
-        return bool(_WANTS_PROSE.search(self.instruction))
+        return any(_WANTS_PROSE.search(said) for said in (self.instruction, self.announced))
 
     @cached_property
     def talk(self) -> bool:
@@ -132,7 +148,20 @@ class Wants:
         return bool(_WANTS_ONE.search(self.instruction))
 
 
-@dataclass(frozen=True)
+def _leads(line: str) -> bool:
+    """A sentence that a list follows: it announces, or asks the reader, and is no exam's."""
+    if line.startswith("#") or line.count(" ") < 2:
+        return False
+    announces = line.endswith((":", "：")) or (line.endswith("?") and ABOUT_US.search(line))
+    return bool(announces) and not sets_tasks(line)
+
+
+def sets_tasks(line: str) -> bool:
+    """An order, or the words of an exam, as it stands over questions to answer."""
+    return bool(_ORDERS.fullmatch(line) or _FORMAT.search(line.lower()))
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """A line of a response, with what stands around it."""
 
@@ -146,37 +175,42 @@ class Line:
     """A heading, a list item or a quotation."""
     before: str
     """The last line with something in it before this one; empty for the first."""
+    lead: str
+    """The line over the list in which it stands; ``before`` outside of lists."""
     alone: bool
     """Blank lines, or the ends of the text, stand around it."""
-
-    @cached_property
-    def asks(self) -> bool:
-        """It is a question as a whole, to nobody in the room."""
-        said = _TRAILING.sub("", self.text)
-        head, mark, last = said.rpartition("? ")
-        if mark and _ORDERS.fullmatch(last):
-            said = head + "?"
-        return said.endswith(_QUESTION_MARKS) and (said.count(" ") >= 2 or not said.isascii())
+    asks: bool
+    """It is a question as a whole."""
+    orders: bool
+    """It orders to write, list or explain something."""
 
     @property
     def led_up_to(self) -> bool:
-        """The line before announces something; a heading's colon, or a label's, does not."""
-        return self.before.endswith((":", "：")) and not self.before.startswith("#")
+        """What is above announces it, or asks the reader; a heading's colon does not count."""
+        if self.before.endswith((":", "：")) and not self.before.startswith("#"):
+            return True
+        return self.marked and _leads(self.lead)
 
-    @cached_property
+    @property
+    def foreign(self) -> bool:
+        """In another language than English, where nobody can say whether it is personal."""
+        return not self.text.isascii() and not QUESTION.match(self.text)
+
+    @property
+    def headed(self) -> bool:
+        """A heading, or a list item that opens with a bold title and goes on about it."""
+        return self.whole.startswith("#") or _HEADED.match(self.whole) is not None
+
+    @property
     def personal(self) -> bool:
         """It speaks of the reader or the writer, as an offer or a clarifying question does."""
         return bool(ABOUT_US.search(self.text))
 
-    @cached_property
-    def orders(self) -> bool:
-        """It orders to write, list or explain something."""
-        return bool(_ORDERS.fullmatch(self.text))
-
-    @cached_property
+    @property
     def formal(self) -> bool:
         """It speaks of the form of a task, in the words of exams and of prompts."""
-        return bool(_FORMAT.search(self.text[:300]))
+        said = self.text[:300].lower()
+        return any(word in said for word in _FORMAT_WORDS) and bool(_FORMAT.search(said))
 
     @property
     def requests(self) -> bool:
@@ -188,7 +222,8 @@ def lines_of(text: str) -> Iterator[Line]:
     """The lines of a response that have something in them, outside code blocks."""
     rows = [row.strip() for row in CODE.sub("`code`", text).split("\n")]
     rows = [row if _SAYS.search(row) else "" for row in rows]
-    before = ""
+    before = over = ""
+    in_list = False
     for place, row in enumerate(rows):
         if row:
             lead = _LEAD.match(row)
@@ -196,5 +231,20 @@ def lines_of(text: str) -> Iterator[Line]:
             label = (lead and lead["label"]) or ""
             marked = bool(lead and (lead["mark"].strip() or lead["ordinal"]))
             alone = not (place and rows[place - 1]) and not "".join(rows[place + 1 : place + 2])
-            yield Line(row, row[end:].strip(" *_"), label, marked, before, alone)
+            said = row[end:].strip(" *_")
+            orders = _ORDERS.fullmatch(said) is not None
+            listed = marked and not row.startswith("#")
+            over = over if listed and in_list else before
+            in_list = listed
+            yield Line(row, said, label, marked, before, over, alone, _asks(said), orders)
             before = row
+
+
+def _asks(line: str) -> bool:
+    if "?" not in line and not line.endswith(_QUESTION_MARKS):
+        return False
+    said = _TRAILING.sub("", line)
+    head, mark, last = said.rpartition("? ")
+    if mark and _ORDERS.fullmatch(last):
+        said = head + "?"
+    return said.endswith(_QUESTION_MARKS) and (said.count(" ") >= 2 or not said.isascii())

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, groupby
 from typing import Final
 
-from pipeline.detection.recurring import MARKED_UP, recurs
+from pipeline.detection.recurring import marked_up, recurs
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _SENTENCE_BREAK = re.compile(r"[.!?。！？]+(?:[\"'”’)\]]+)?(?=\s|$)|\n+")
@@ -42,12 +42,16 @@ def said_again(text: str, patience: int) -> bool:
         text: A raw response without its code blocks.
         patience: 1, or more where the instruction asks for repetition.
     """
-    if _verse(text):
-        patience *= 2
+    # Whoever is patient finds less, so that a verse is only looked for where there is something.
+    return _returns(text, patience) and (not _verse(text) or _returns(text, 2 * patience))
+
+
+def _returns(text: str, patience: int) -> bool:
+    parts = [part for part in _SENTENCE_BREAK.split(text) if part]
     return (
-        _same_sentence(text, patience)
+        _same_sentence(parts, patience)
         or _mostly_said_before(text, patience)
-        or _same_mould(text, patience)
+        or _same_mould(parts, patience)
         or recurs(text, patience)
     )
 
@@ -62,9 +66,8 @@ def _verse(text: str) -> bool:
     return len(lines) >= 4 and short and fresh and 2 * ended <= len(lines)
 
 
-def _same_sentence(text: str, patience: int) -> bool:
+def _same_sentence(parts: Sequence[str], patience: int) -> bool:
     """One sentence three times, or two or more that come back again and again."""
-    parts = [part for part in _SENTENCE_BREAK.split(text) if part]
     # Equal sentences end alike, which is cheap to see.
     tails = Counter(part.rstrip("\"'”’)*_ ").lower()[-8:] for part in parts)
     if max(tails.values(), default=0) < 3 * patience:
@@ -80,25 +83,28 @@ def _same_sentence(text: str, patience: int) -> bool:
 
 def _sentences(parts: Iterable[str]) -> Iterator[str]:
     for part in parts:
-        if not MARKED_UP.search(part):
+        if not marked_up(part):
             words = _WORD.findall(_LABEL.sub("", part, count=1).lower())
             if len(words) >= _LEAST_WORDS:
                 yield " ".join(words)
 
 
-def _same_mould(text: str, patience: int) -> bool:
+def _same_mould(parts: Sequence[str], patience: int) -> bool:
     """Sentence after sentence out of one mould, in which only a word or two change."""
-    parts = [part for part in _SENTENCE_BREAK.split(text) if part and part.strip()]
-    if len(parts) < _MOULDED * patience:
+    parts = [part for part in parts if part.strip()]
+    least = _MOULDED * patience - 1
+    pairs = list(zip(parts, parts[1:], strict=False))
+    # So many pairs in a row hold one of every so many, which is quick to see.
+    if not any(_one_mould(*pair) for pair in pairs[least - 1 :: least]):
         return False
-    said = [frozenset(_WORD.findall(part.lower()[:_LONGEST])) for part in parts]
-    pairs = zip(said, said[1:], strict=False)
-    alike = (
-        min(map(len, pair)) >= _LEAST_WORDS
-        and len(pair[0] & pair[1]) >= 0.6 * max(map(len, pair))
-        for pair in pairs
-    )
-    return any(same and len(list(run)) >= _MOULDED * patience - 1 for same, run in groupby(alike))
+    alike = (_one_mould(*pair) for pair in pairs)
+    return any(same and len(list(run)) >= least for same, run in groupby(alike))
+
+
+def _one_mould(part: str, follower: str) -> bool:
+    said = [set(_WORD.findall(one.lower()[:_LONGEST])) for one in (part, follower)]
+    most = max(map(len, said))
+    return min(map(len, said)) >= _LEAST_WORDS and len(said[0] & said[1]) >= 0.6 * most
 
 
 def _mostly_said_before(text: str, patience: int) -> bool:
@@ -107,10 +113,12 @@ def _mostly_said_before(text: str, patience: int) -> bool:
     What was said before once may be a block of its own; what was said twice comes back and back.
     In a stretch, which may be the end of a long answer, four of ten must have been said twice.
     """
-    lines = (line for line in text.split("\n") if not MARKED_UP.search(line))
+    lines = (line for line in text.split("\n") if not marked_up(line))
     words = _UNIT.findall("\n".join(lines).lower())
+    if _mostly_new(words):
+        return False
     span = _SPAN if sum(len(word) > 1 for word in words) > 0.5 * len(words) else _UNSPACED
-    if _mostly_new(words) or len(said := _times_said(words, span)) < _FEWEST:
+    if len(said := _times_said(words, span)) < _FEWEST:
         return False
     before = list(accumulate((times >= 2 for times in said), initial=0))
     stretches = (late - early for early, late in zip(before, before[_STRETCH:], strict=False))

@@ -78,10 +78,12 @@ REQUESTS: Final[dict[Family, re.Pattern[str]]] = {
         r"\b(tasks?|plans?|schedule|exercises?|workouts?|problems?|prompts?|quer(y|ies)|homework"
         r"|worksheets?|to-?do|template|instructions?|training|sql)\b", re.IGNORECASE),
     "qa": re.compile(
-        r"\b(questions?|quiz|quizz\w*|faqs?|q ?& ?a|q/a|trivia|riddles?|jokes?|puns?"
+        r"\b(questions?|quiz|quizz\w*|faqs?|q ?(?:&|and) ?a|q/a|trivia|riddles?|jokes?|puns?"
         r"|interview|flash ?cards?"
-        r"|knock|exam|test|puzzles?|survey|poll|frag\w*|pregunt\w*|domand\w*|pergunt\w*"
-        r"|vragen|pyta\w*|вопрос\w*|witze?|chiste|blague|barzelletta)\b|问|題|题|質問|질문",
+        r"|knock|exam|test|puzzles?|survey|poll|frage?n?|pregunt\w*|domand\w*|pergunt\w*"
+        r"|vragen|pyta\w*|вопрос\w*|witze?|chiste|blague|barzelletta|soru\w*|sor|rätsel\w*|raadsel\w*"
+        r"|adivinanzas?|adivinhas?|indovinell\w*|devinettes?|bilmece\w*|загад\w*|zagadk\w*)\b"
+        r"|问|題|题|質問|질문|谜|なぞなぞ|수수께끼",
         re.IGNORECASE),
     "chat": re.compile(
         r"\b(dialog(ue)?s?|conversations?|chats?|chatbots?|interviews?|scripts?"
@@ -152,6 +154,12 @@ DOCUMENT_LINE: Final = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 """A line with which a web page or file begins or ends."""
+
+PREAMBLE: Final = re.compile(
+    r"^Below (?:is|are) (?:an? )?(?:instruction|question|task)s?\b[^\n]*\n+(?!Below )(?=[#\w])",
+    re.MULTILINE,
+)
+"""What stands over every task of a scaffold; it returns without being said again."""
 
 ROLE_TAG: Final = re.compile(
     r"^[ \t]*<(?:question|instruction|user|human|prompt|task|query|input|q)>", re.MULTILINE

@@ -19,9 +19,12 @@ _NEAR: Final = 2000
 
 def left_open(text: str) -> bool:
     """Whether a text ends within something that it opened."""
-    if len(_FENCE.findall(text)) % 2 == 1:
+    if "```" not in text:
+        plain = text[-_NEAR:]
+    elif len(_FENCE.findall(text)) % 2 == 1:
         return True
-    plain = _FENCED.sub(" ", text)[-_NEAR:]
+    else:
+        plain = _FENCED.sub(" ", text)[-_NEAR:]
     last = plain.rstrip().rpartition("\n")[2].strip()
     return (
         _open_row(plain, last)
@@ -42,6 +45,8 @@ def _open_row(plain: str, last: str) -> bool:
 
 def _open_bracket(plain: str) -> bool:
     """A bracket in the last paragraph, or a brace anywhere near, that nothing closes."""
+    if not any(mark in plain for mark in "([{"):
+        return False
     bare = _FACE.sub(" ", _STRINGS.sub('""', _ITEM.sub(" ", plain)))
     paragraph = bare.rstrip().rpartition("\n\n")[2]
     return _depth(bare, "{}") > 0 or _depth(paragraph, "([") > 0

@@ -37,6 +37,8 @@ def label_turns(body: Body) -> re.Match[str] | None:
 
     ``Command: Name a fruit.`` with ``Result: A pear.`` under it, whatever the labels are.
     """
+    if ":" not in body.text and "：" not in body.text:
+        return None
     marks = [m for m in _LABEL_LINE.finditer(body.text) if not body.fenced(m.start())]
     turns: dict[tuple[str, str], list[re.Match[str]]] = defaultdict(list)
     for mark, follower in zip(marks, marks[1:], strict=False):

@@ -224,4 +224,3 @@ def _common(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
 def _special_tokens(loaded: Loaded) -> tuple[str, ...]:
     added: dict[int, Any] = loaded.tokenizer.get_added_tokens_decoder()
     return tuple(sorted({token.content for token in added.values() if token.special}))
-

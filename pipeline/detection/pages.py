@@ -1,0 +1,31 @@
+"""Lines of web pages, which turn up in an answer that came out of one.
+
+Whether they count is decided in ``further.py``; marks that end an answer for certain are in
+``scaffold.py``. The one idea: a line is looked at by itself, and cheap questions are asked first.
+"""
+
+import re
+
+_TAG = re.compile(
+    r"</?(?:h\d|b|p|div|img|a|table|tr|td|br|center|font|script|style|ul|ol|li|span|u|i|strong"
+    r"|em)\b[^<>]{0,200}>",
+    re.IGNORECASE,
+)
+_FRAME = re.compile(
+    r"(?:Posted|Published|Updated|Submitted|Last (?:updated|modified)) (?:by|on|in|at)\b"
+    r"|(?:Views|Comments|Tags|Categories|Share|Tweet|Download)\b.{0,30}$",
+    re.IGNORECASE,
+)
+_CLICK = re.compile(r"\bclick (?:here|below|on the)\b", re.IGNORECASE)
+_ADDRESS = re.compile(r"^(?:https?://|www\.)\S+$|^[Bb]y [A-Z]\w+ [A-Z]\w+$")
+
+
+def of_page(line: str) -> bool:
+    """Whether a line has a tag of a page, or the words of its frame."""
+    clicks = "click" in line.lower() and _CLICK.search(line)
+    return bool(_FRAME.match(line) or clicks or ("<" in line and _TAG.search(line)))
+
+
+def is_address(line: str) -> bool:
+    """Whether a line is an address of the web, or a byline, and nothing else."""
+    return _ADDRESS.match(line) is not None
