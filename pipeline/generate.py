@@ -16,6 +16,7 @@ from pipeline.critics.panel import Panel
 from pipeline.detection.clean import clean
 from pipeline.detection.detectors import detect
 from pipeline.engine.base import Engine
+from pipeline.metrics import Margins
 from pipeline.novelty import NoveltyIndex
 from pipeline.params import GenParams, ResponseParams
 from pipeline.prompting import (
@@ -179,13 +180,14 @@ def _judge_instructions(
 
 
 def _with_scores(sample: Sample, scores: dict[str, float] | None, params: GenParams) -> Sample:
-    margin = params.critic.instruction_margin
-    assert margin is not None, "margins are set before the first row"
+    critic = params.critic
+    assert critic.instruction_margin is not None, "margins are set before the first row"
     if scores is None:
         return sample
-    score = scores[params.critic.instruction]
-    dropped = None if score > margin else "instruction_critic"
-    return replace(sample, instruction_score=score, instruction_scores=scores, dropped=dropped)
+    score = scores[critic.instruction]
+    judged = replace(sample, instruction_score=score, instruction_scores=scores)
+    accepted = Margins.of(critic).accepts_instruction(judged)
+    return judged if accepted else replace(judged, dropped="instruction_critic")
 
 
 def answer(
@@ -223,22 +225,16 @@ def _judge_pairs(
     engine: Engine, samples: Sequence[Sample], params: GenParams, critics: Panel
 ) -> list[Sample]:
     """Every response with text is scored, flagged ones too: acceptance is the critic's alone."""
-    margin = params.critic.pair_margin
-    assert margin is not None, "margins are set before the first row"
+    assert params.critic.pair_margin is not None, "margins are set before the first row"
     judged = [s for s in samples if s.clean]
     scores = critics.score_pairs(engine, [(s.instruction, s.clean or "") for s in judged])
     by_index = {s.index: found for s, found in zip(judged, scores, strict=True)}
-    return [
-        replace(
-            s,
-            pair_scores=by_index.get(s.index, {}),
-            dropped=_dropped(s, by_index.get(s.index, {}).get(params.critic.pair), margin),
-        )
-        for s in samples
-    ]
+    scored = [replace(s, pair_scores=by_index.get(s.index, {})) for s in samples]
+    margins = Margins.of(params.critic)
+    return [replace(s, dropped=_dropped(s, margins)) for s in scored]
 
 
-def _dropped(sample: Sample, score: float | None, margin: float) -> str | None:
+def _dropped(sample: Sample, margins: Margins) -> str | None:
     if sample.flags:
         return "detector"
-    return None if score is not None and score > margin else "pair_critic"
+    return None if margins.accepts_pair(sample) else "pair_critic"

@@ -12,6 +12,7 @@ from typing import Final
 
 from pipeline.forecast import KeptForecast
 from pipeline.near_duplicates import NearDuplicates
+from pipeline.params import CriticParams
 from pipeline.types import Certificate, Funnel, Metric, Sample, Verdict
 from pipeline.verdict import RateVerdict, confidence_sequence, judge_rate, judge_rate_at_least
 
@@ -60,6 +61,11 @@ class Margins:
     """Name of the pair critic that decides: ``label``, ``lift`` or ``combined``."""
     instruction_critic: str | None = None
     """Name of the instruction critic that decides; None takes the score that decided before."""
+
+    @classmethod
+    def of(cls, critic: CriticParams) -> "Margins":
+        """The critics and margins of a setting."""
+        return cls(critic.instruction_margin, critic.pair_margin, critic.pair, critic.instruction)
 
     def instruction_score(self, sample: Sample) -> float | None:
         """The score that decides about an instruction; None where it was not judged."""

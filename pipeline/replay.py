@@ -67,7 +67,7 @@ def replay(samples: Sequence[Sample], *, made_with: GenParams, wanted: GenParams
     untold = sum(cut is None for cut in cuts)
     if untold:
         return Replayed((), (_untold(untold, len(samples), made_with, wanted),), 0, 0)
-    margins = margins_of(wanted)
+    margins = Margins.of(wanted.critic)
     done = tuple(_judged(s, margins) for s in cuts if s is not None)
     both = [(old, new) for old, new in zip(samples, done, strict=True) if new.answered]
     return Replayed(
@@ -80,7 +80,7 @@ def replay(samples: Sequence[Sample], *, made_with: GenParams, wanted: GenParams
 
 def rejudge(replayed: Replayed, samples: Sequence[Sample], wanted: GenParams) -> Replayed:
     """The same rows after critics have scored changed texts: ``samples`` hold the scores."""
-    margins = margins_of(wanted)
+    margins = Margins.of(wanted.critic)
     done = tuple(_judged(s, margins) for s in samples)
     left = sum(_unscored(s, margins) for s in done if s.answered)
     return replace(replayed, samples=done, unscored=left)
@@ -88,7 +88,7 @@ def rejudge(replayed: Replayed, samples: Sequence[Sample], wanted: GenParams) ->
 
 def unscored(samples: Sequence[Sample], wanted: GenParams) -> list[Sample]:
     """Responses that the deciding pair critic has not seen as they are now."""
-    margins = margins_of(wanted)
+    margins = Margins.of(wanted.critic)
     return [s for s in samples if s.answered and _unscored(s, margins)]
 
 
@@ -104,12 +104,6 @@ def refusals(made_with: GenParams, wanted: GenParams) -> tuple[Refusal, ...]:
         )
     found = ((name, _why(name, before[name], after[name])) for name in differing)
     return tuple(Refusal(name, why) for name, why in found if why is not None)
-
-
-def margins_of(params: GenParams) -> Margins:
-    """The critics and margins of a setting."""
-    critic = params.critic
-    return Margins(critic.instruction_margin, critic.pair_margin, critic.pair, critic.instruction)
 
 
 def measure_replayed(replayed: Replayed, rules: Rules, *, wanted: int) -> Measurement:

@@ -62,14 +62,11 @@ def judge(session: Session, place: Place, show: Show) -> Decision:
 
 def rules(session: Bought, params: GenParams, *, round_: int) -> Rules:
     """How samples of a round are judged: thresholds, certificates, margins, and its alpha."""
-    critic = params.critic
     return Rules(
         thresholds=bounds(session.config),
         certificates=certificates(session, params),
         alpha=alpha_for_round(session.config.thresholds.alpha, round_),
-        margins=Margins(
-            critic.instruction_margin, critic.pair_margin, critic.pair, critic.instruction
-        ),
+        margins=Margins.of(params.critic),
     )
 
 

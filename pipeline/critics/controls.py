@@ -24,7 +24,7 @@ _PAIRS: Final = 60
 """Good pairs, and pairs of one fault, at most: scoring them is half of what preflight takes."""
 _INSTRUCTIONS: Final = 80
 """Good instructions at most; half as many of one fault."""
-_CUTTABLE: Final = 6
+CUTTABLE: Final = 6
 """Words from which a text can be cut or shuffled."""
 _STATING: Final = frozenset({"fact", "explanation", "refusal", "rewrite"})
 """Kinds of answers whose first sentence states something."""
@@ -57,7 +57,7 @@ def pair_controls(most: int = _PAIRS) -> Controls[Pair]:
         good,
         {
             "shuffled": tuple((i, r) for (i, _), r in zip(good, turned, strict=True)),
-            "cut": tuple((i, cut_text(r)) for i, r in good if len(r.split()) >= _CUTTABLE),
+            "cut": tuple((i, cut_text(r)) for i, r in good if len(r.split()) >= CUTTABLE),
             "vague": tuple(zip(asked, vague, strict=False)),
             "off_by_one_detail": tuple(_spread(list(_wrong_details()), most)),
         },
@@ -67,7 +67,7 @@ def pair_controls(most: int = _PAIRS) -> Controls[Pair]:
 def instruction_controls(most: int = _INSTRUCTIONS) -> Controls[str]:
     """Good instructions, and statements, shuffled words, cut halves and vague ones."""
     every = good_pairs()
-    long = [words for p in every if len(words := p.instruction.split()) >= _CUTTABLE]
+    long = [words for p in every if len(words := p.instruction.split()) >= CUTTABLE]
     half = most // 2
     return Controls(
         tuple(p.instruction for p in _spread(every, most)),

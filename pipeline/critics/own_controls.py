@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from pipeline.critics.control_scores import Scores, scored
-from pipeline.critics.controls import Controls, cut_text
+from pipeline.critics.controls import CUTTABLE, Controls, cut_text
 from pipeline.critics.panel import Panel
 from pipeline.critics.scores import Pair, Subject
 from pipeline.engine.base import Engine
@@ -67,7 +67,7 @@ def own_pairs(samples: Sequence[Sample], hot: Sequence[Sample]) -> Controls[Pair
         good,
         {
             "shuffled": tuple(_shuffled(good)),
-            "cut": tuple((i, cut_text(r)) for i, r in good if len(r.split()) >= 6),
+            "cut": tuple((i, cut_text(r)) for i, r in good if len(r.split()) >= CUTTABLE),
             "hot": tuple((s.instruction, s.clean) for s in hot if s.clean),
         },
     )
