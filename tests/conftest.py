@@ -11,6 +11,14 @@ from pipeline.engine.local.threads import wait_politely
 
 wait_politely()  # before any test imports torch
 
+EFFORTS = ("sample", "proof", "soak")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How far the proofs of promises go: see ``tests/proofs``."""
+    parser.addoption("--effort", choices=EFFORTS, default="sample", help="size of every proof")
+
+
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
