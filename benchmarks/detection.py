@@ -81,11 +81,19 @@ def simplest(rows: Sequence[Row]) -> list[set[str]]:
 
 
 def compare(
-    names: Iterable[str], half: str, judge: Callable[[Sequence[Row]], list[set[str]]] = flags
+    names: Iterable[str],
+    half: str,
+    judge: Callable[[Sequence[Row]], list[set[str]]] = flags,
+    *,
+    sure: bool = False,
 ) -> Found:
-    """How ``judge`` agrees with the readers about any of ``names``."""
+    """How ``judge`` agrees with the readers about any of ``names``.
+
+    With ``sure``, only about base-model rows on which neither reader had a doubt.
+    """
     wanted = set(names)
     base, good = load("base_rows", half), load("good_answers", half)
+    base = [row for row in base if row["sure"] or not sure]
     pairs = [
         (bool(wanted & set(row["labels"])), bool(wanted & found))
         for row, found in zip(base, judge(base), strict=True)
@@ -112,6 +120,11 @@ def table() -> list[str]:
             lines.append(
                 f"| {half} | {name} | {found.sensitivity} | {found.specificity} | {found.tuned} |"
             )
+        found = compare(BAD, half, sure=True)
+        lines.append(
+            f"| {half} | any, where both readers were sure | {found.sensitivity} "
+            f"| {found.specificity} | {found.tuned} |"
+        )
         first = compare(BAD, half, simplest)
         lines.append(
             f"| {half} | over 200 characters or 3 full stops | {first.sensitivity} "

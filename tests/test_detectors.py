@@ -116,6 +116,8 @@ HOSTILE = {
     "fences": "```\n", "dots": "a.b", "brackets": "[INST", "quotes": '"', "items": "ab,",
     "questions": "What is it about then?\n\n", "moulds": "If it is a cat then it eats.\n",
     "labels": "Abc: What is it about?\nDef: x\n", "counters": "1) ", "rules": "- ",
+    "inline": "So it is. Why is the sky so blue now? The sky is so. ",
+    "pairs": "Abc 3: It is a cat.\nDef: It is a dog.\n", "orders": "Name a tall bird.\nIt is so.\n",
     "blanks": " \n\t", "here": "here is ", "colons": ":\nUser: a\n",
 }  # fmt: skip
 
@@ -155,3 +157,23 @@ def test_what_stands_over_every_task_of_a_scaffold_is_no_loop():
     tasks = "".join(f"\n\n{over}\n\n### Instruction:\n{ask}" for ask in asks)
     assert "repetition" not in detect(sample(f"Paris.{tasks}", "What is the capital of France?"))
     assert "repetition" in detect(sample("Paris." + f"\n\n{over}" * 5, "What is it called?"))
+
+
+def test_words_in_a_row_and_bare_numbers_are_no_cut_sentences():
+    assert detect(sample(" Green green blue blue orange yellow gold or silver", "Which?")) == ()
+    assert "truncated" in detect(sample(" The green one is in the blue box and it is"))
+    assert "truncated" not in detect(sample(" 1.\n2.\n3.", "List three."))
+    assert "truncated" in detect(sample(" Three are:\n1. Oak\n2.", "List three."))
+
+
+def test_how_many_times_is_asked_and_not_ordered():
+    text = "\n".join(f"{i}. {10 * i} times" for i in range(1, 17))
+    assert "repetition" in detect(sample(text, "How many times does it rain?"))
+    assert "repetition" not in detect(sample(text, "Count the drops sixteen times."))
+
+
+def test_a_prompt_for_a_bot_may_show_an_example():
+    text = "You help cooks.\n\nExample\nUser: Halve this cake.\nAssistant: For half: 2 eggs."
+    assert "runaway" in detect(sample(text, "What is a cook?"))
+    asked = Sample(0, "", "Write a system prompt for a bot.", raw=text, clean=text)
+    assert detect(asked) == ()

@@ -1,11 +1,17 @@
 """Signs of further tasks: what each weighs, and which of them an instruction calls off."""
 
+import random
+
 import pytest
 
-from pipeline.detection.further import ENOUGH, further_tasks, signs
+from pipeline.detection.further import further_tasks, signs
+from pipeline.detection.lines import lines_of
 from pipeline.detection.recurring import recurs
-from pipeline.detection.requests import Wants, lines_of
 from pipeline.detection.said_again import said_again
+from pipeline.detection.sign import ENOUGH
+from pipeline.detection.topic import foreign_to, stems
+from pipeline.detection.vocabulary import few_words
+from pipeline.detection.wants import Wants
 
 SIGNS = [
     ("What do cows eat?", "What do sheep drink?", "a request in place of an answer"),
@@ -20,6 +26,32 @@ SIGNS = [
     ("What do cows eat?", "Grass.\nSo: what do cows eat?", "the instruction again"),
     ("What do cows eat?", "Grass.\nAb: hay\nCd: no\nAb: oats\nCd: yes", "two labels take turns"),
     ("What do cows eat?", "Grass.\nAb: What is hay?\nCd: Dry.", "a label with a request"),
+    ("Where is he?", "How many planets have rings?", "a request in place of an answer"),
+    ("Name a cow.", "Circle two tall birds.", "an exam's order in place of an answer"),
+    (
+        "Name a cow.",
+        "Bella.\nWhy do birds fly?\nBirds fly to eat.",
+        "a question with its own answer",
+    ),
+    (
+        "Who ate it?",
+        "He.\n\n# Do whales drink salt water?",
+        "a heading that asks about something else",
+    ),
+    (
+        "Who ate it?",
+        "A cow. Do whales drink salt water? Whales drink little.",
+        "a question about something else with its answer",
+    ),
+    ("How to milk?", "Sit.\n\nDefine the word ocean tide.", "an exam's order"),
+    ("How to milk?", "Sit.\n\nList out tall birds.", "an order about something else"),
+    ("Who ate it?", "He.\nReading 5: So it is.", "a numbered label from the middle of a series"),
+    ("Who ate it?", "He.\nReading: It rains.\nNotion: The sun.", "two labels about something else"),
+    ("Who ate it?", "Answer: He.\nAnswer: She.", "the label of a second answer"),
+    ("Who ate it?", "He did.\n\nTask", "a role word by itself at the end"),
+    ("Who ate it?", "He.\nbelow is an instruction that says a task.", "the preamble of a prompt"),
+    ("Who ate it?", "He.\nThis activity is good homework.", "speaks of a lesson"),
+    ("Who ate it?", "He.\nCheck out our goats.", "speaks as a web page does"),
     (
         "Who ate it?",
         "He.\nWhich? A. a cow B. a cat",
@@ -87,6 +119,21 @@ def test_lists_and_lines_that_go_round_are_seen(text):
 
 
 LEFT_ALONE = {
+    "a question for one who tells": ("I loved Dune.", "Try Solaris.\n\nWhich planets do you like?"),
+    "an offer": ("Who ate it?", "He.\n\nWould you like a list of barns?"),
+    "a question asked back": ("Can you fix it?", "I can try. Could you tell me what broke?"),
+    "a question handed back": ("Who made the first clock?", "The first clock was made by whom?"),
+    "questions of an unknown form": (
+        "I have IELTS speaking on Monday.",
+        "- Is the tea still hot?\n- What is good rice made of?\n- Why do the fish swim?",
+    ),
+    "settings": ("Write it.", "name: app\nuser: root\ninput: a.csv\noutput: b.csv"),
+    "advice in lines": (
+        "Tips for an essay.",
+        "Read it twice.\n\nGive an example for each claim.\n\nName your sources.",
+    ),
+    "the task in other words": ("Sum up the plot of Emma.", "Describe the plot.\nShe meddles."),
+    "a step": ("What is it?", "A game.\n\nStep 1: Sit.\nStep 2: Throw."),
     "a checkbox": ("Pack for me.", "Bag\n- [ ] Tent\n- [ ] Pad\n- [ ] Map"),
     "a list led up to": (
         "I am shy.",
@@ -137,3 +184,39 @@ EXAMS = {
 def test_forms_of_exams_stay_signs(name):
     instruction, text = EXAMS[name]
     assert further_tasks(text, instruction)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "prose"),
+    [("How many letters are there?", False), ("Can you write me a letter?", True),
+     ("Write two sentences.", True), ("Is a text long?", False)],
+)  # fmt: skip
+def test_a_question_about_a_fact_asks_for_no_text(instruction, prose):
+    assert Wants(instruction).prose is prose
+
+
+def test_one_or_two_sentences_are_no_long_text():
+    assert not Wants("Write two sentences.").long_prose
+    assert Wants("Write a letter of two sentences.").long_prose
+
+
+def test_what_a_text_is_about_is_told_by_its_stems():
+    assert stems("The bank pays you") & stems("if you stop paying")
+    assert foreign_to(stems("What do cows eat?"), "Whales drink salt water.", least=3)
+    assert not foreign_to(stems("What do cows eat?"), "A cow is eating.")
+    assert not foreign_to(stems("What do cows eat?"), "And what is it?")
+
+
+@pytest.mark.parametrize("words, loops", [("milk and eggs then honey with", True), ("", False)])
+def test_going_round_among_a_few_words_is_a_loop(words, loops):
+    pick = random.Random(7)
+    text = [pick.choice(words.split()) if words else f"word{i}" for i in range(60)]
+    assert few_words(text, 1) is loops
+
+
+COUNTING = "\n".join(f"{i}. {10 * i} times" for i in range(1, 16))
+
+
+def test_a_list_that_only_counts_is_a_loop_unless_counting_was_asked_for():
+    assert recurs(COUNTING, 1) and not recurs(COUNTING, 2)
+    assert not recurs("\n".join(COUNTING.split("\n")[:9]), 1)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Final
 
 _HEADING = re.compile(r"^#{1,6}[ \t]+\S")
+_BARE = re.compile(r"[-*•]|\d{1,3}[.)]")
+"""The mark of a list item, and nothing else."""
 _ANNOUNCES = re.compile(
     r"(?:^|[.!?\n]\s*)(?:sure[,!.]? |certainly[,!.]? |okay[,!.]? )?(?:here|below)(?: is"
     r"| are|'s|’s)\b[^.!?:,\n]{0,120}"
@@ -29,7 +31,9 @@ _INTENDS = re.compile(
     r"(?:sure[,!.]? |certainly[,!.]? |okay[,!.]? )?i(?:['’]ll| will| can|['’]m going to"
     r"| am going to) (?:now )?(?:write|generate|create|list|make|provide|give you|show you)\b"
     r"[^.!?\n]{0,120}\b(?:lists?|examples?|programs?|code|scripts?|functions?|tables?|poems?|story"
-    r"|recipes?|essay|letter|tips|ideas|sentences?|words|names)\b[^.!?\n]{0,40}[.!:]?",
+    r"|recipes?|essay|letter|tips|ideas|sentences?|words|names)\b[^.!?\n]{0,40}[.!:]?"
+    r"|i(?:['’]ll| will|['’]m going to| am going to) (?:now )?(?:tell|show) you (?!that\b)"
+    r"[^.!?,\n]{0,160}[.!:]?",
     re.IGNORECASE,
 )
 """An intention that is the whole answer."""
@@ -41,8 +45,8 @@ def announces(last: str, lines: Sequence[str]) -> bool:
         return True
     if _HEADING.match(last) and len(lines) > 1:
         return True
-    if re.fullmatch(r"(?:[-*•]|\d{1,3}[.)])", last):
-        return len(lines) > 1
+    if _BARE.fullmatch(last):
+        return not all(_BARE.fullmatch(line.strip()) for line in lines)
     if re.fullmatch(r"\*\*[^*]{1,80}:\*\*", last):
         return True
     end = last[-240:]

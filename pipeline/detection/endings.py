@@ -46,6 +46,11 @@ _STARTERS: Final = frozenset(
 )
 """Words that, as the first of a sentence, are never its last."""
 
+_JOINTS: Final = frozenset(
+    "a an and are as at by for from has have in into is it of on that the to was were with".split()
+)
+"""Words without any of which a few words in a row are no sentence."""
+
 _TERMINAL = re.compile(r"[.!?…。！？｡।؟۔:;][\"'”’»)\]}*_`~>]*$|[\"”»)\]}`>|*_~]$")
 _SENTENCE_END = re.compile(r"[a-z0-9)\"'”’%][.!?…][\"'”’)\]]*(?=\s|$)")
 _ITEM = re.compile(
@@ -73,7 +78,8 @@ _SIGN_OFF = re.compile(
 )
 _TRAILS = re.compile(r"([^\W\d_]+),?(\s?)(?:\.{3,}|…)$")
 _SUSPENSE = re.compile(
-    r"\b(stor(y|ies)|poems?|lyrics?|songs?|dialog(ue)?s?|scenes?|suspense|thriller|horror|tale|teaser"
+    r"\b(stor(y|ies)|poems?|lyrics?|songs?|dialog(ue)?s?|scenes?|suspense|thriller|horror|tale"
+    r"|teaser"
     r"|cliffhanger|opening|sentences?|conversations?|texts?|message|character|monologue|complete"
     r"|continue|ellips\w+|dots)\b",
     re.IGNORECASE,
@@ -165,7 +171,14 @@ def _mid_sentence(text: str, lines: list[str], last: str) -> bool:
     punctuated = bool(_SENTENCE_END.search(text[: -len(last)])) or len(sentence) < len(words)
     if punctuated:
         return len(sentence) >= 2 and not _title(sentence) or len(sentence) > 6
-    return len(sentence) >= 12 or (len(sentence) >= 8 and last[0].isupper() and words[-1].islower())
+    return _cut_short(sentence, last)
+
+
+def _cut_short(sentence: list[str], last: str) -> bool:
+    """Whether words in a row without any stop before them are an unfinished sentence."""
+    joined = any(word.lower() in _JOINTS for word in sentence)
+    whole = last[0].isupper() and sentence[-1:] == [word.lower() for word in sentence[-1:]]
+    return len(sentence) >= 12 or (len(sentence) >= 8 and whole and joined)
 
 
 def _open_word(word: str, place: int, *, alone: bool) -> bool:

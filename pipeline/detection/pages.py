@@ -17,6 +17,25 @@ _FRAME = re.compile(
     re.IGNORECASE,
 )
 _CLICK = re.compile(r"\bclick (?:here|below|on the)\b", re.IGNORECASE)
+_ADVERTISES = re.compile(
+    r"\b(?:check out our|sign up (?:for|to)|subscribe to|our (?:website|web site|blog|store|shop"
+    r"|newsletter|site)|contact us|visit us|free shipping|add to cart|privacy policy|terms of use"
+    r"|read more|learn more about|this (?:website|web site|blog post|page|post|article|video)\b)",
+    re.IGNORECASE,
+)
+_OWNED = (
+    "our ",
+    " us",
+    "sign up",
+    "subscribe",
+    "free ship",
+    "cart",
+    "polic",
+    "terms ",
+    "more",
+    "this ",
+)
+"""Words without one of which no page speaks so; much quicker to look for."""
 _ADDRESS = re.compile(r"^(?:https?://|www\.)\S+$|^[Bb]y [A-Z]\w+ [A-Z]\w+$")
 
 
@@ -29,3 +48,9 @@ def of_page(line: str) -> bool:
 def is_address(line: str) -> bool:
     """Whether a line is an address of the web, or a byline, and nothing else."""
     return _ADDRESS.match(line) is not None
+
+
+def advertises(line: str) -> bool:
+    """Whether a line speaks as the owner of a page to its visitors."""
+    small = line.lower()
+    return any(word in small for word in _OWNED) and _ADVERTISES.search(line) is not None

@@ -17,6 +17,10 @@ _CALL = re.compile(r"\w\(")
 _PROMPT = re.compile(r"\s*(?:[$>]|//|#)")
 _ITEM = re.compile(r"(?:\(?\d{1,3}[.)]|[-*•])\s*(?=\S)")
 _INLINE_ITEM = re.compile(r"(?:(?<=\s)|^)\(?\d{1,3}[.)]\s*(?=[^\W\d_])")
+_INLINE_LETTER = re.compile(r"(?:(?<=\s)|^)\(?[A-Za-z][.)]\s+(?=[^\W\d_])")
+_DIGITS = re.compile(r"\d+")
+_COUNTED: Final = 12
+"""Items that differ in their numbers alone, from which a list counts on without end."""
 _BARE_LABEL = re.compile(r"^[ \t]*[*#]*[ \t]*[A-Za-z]{1,20}(?: \d{1,4})?[ \t]*[:：.]\**[ \t]*$")
 _COUNTER = re.compile(r"\d[.):]\s+(?:\(?\d{1,4}[.):]\s+){5}")
 _RULE = re.compile(r"([^\w\s|`]|_)(?:[ \t\n]{0,3}\1){39,}")
@@ -42,6 +46,7 @@ def recurs(text: str, patience: int) -> bool:
     return (
         _same_rows(rows, plain, patience)
         or _same_items(plain, patience)
+        or _counts_on(plain, patience)
         or any(_same_named(row, patience) for row in plain)
         or any(_inline_list(row, patience) for row in rows)
         or _nothing_said(text, rows, patience)
@@ -79,8 +84,24 @@ def _inline_list(row: str, patience: int) -> bool:
     """A numbered list on one line that names the same few things again and again."""
     if row.count(".") + row.count(")") < 8:
         return False
-    items = [" ".join(_words(part)[:6]) for part in _INLINE_ITEM.split(row)[1:]]
-    return len(items) >= 8 * patience and len(set(items)) <= 0.7 * len(items)
+    for mark in (_INLINE_ITEM, _INLINE_LETTER):
+        items = [" ".join(_words(part)[:6]) for part in mark.split(row)[1:]]
+        if len(items) >= 8 * patience and len(set(items)) <= 0.7 * len(items):
+            return True
+    return False
+
+
+def _counts_on(rows: Sequence[str], patience: int) -> bool:
+    """Item after item that says the same of another number."""
+    items = (
+        _DIGITS.sub("0", _ITEM.sub("", row, count=1)) if _ITEM.match(row) else "" for row in rows
+    )
+    return any(
+        item.count("0") == 1
+        and item.strip("0 .,").isalpha()
+        and len(list(run)) >= _COUNTED * patience
+        for item, run in groupby(items)
+    )
 
 
 def _nothing_said(text: str, rows: Sequence[str], patience: int) -> bool:

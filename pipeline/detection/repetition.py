@@ -25,7 +25,9 @@ _REFRAIN = re.compile(
     r"|matrix|array|drill)\b",
     re.IGNORECASE,
 )
-_TIMES = re.compile(r"\b(repeat\w*|times|over and over|\d{2,} (?:words|copies))\b", re.IGNORECASE)
+_TIMES = re.compile(
+    r"\b(repeat\w*|(?<!how many )times|over and over|\d{2,} (?:words|copies))\b", re.IGNORECASE
+)
 _MOST_PERIODS = 4
 """Candidate periods that are checked in one text."""
 

@@ -109,7 +109,7 @@ def _own_form(body: Body, match: re.Match[str], role: str) -> bool:
         headed = not match["heading"] or _HEADING.search(body.text, 0, place)
         if (role == "instructions" and headed) or _among_keys(body, match, before):
             return True
-    preamble = before.endswith("!") or before.startswith(("#", "**"))
+    preamble = before.endswith("!") or before.startswith(("#", "**", "Example"))
     return requested and preamble and role not in _OWN_SCAFFOLD
 
 

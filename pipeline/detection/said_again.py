@@ -12,12 +12,15 @@ from itertools import accumulate, groupby
 from typing import Final
 
 from pipeline.detection.recurring import marked_up, recurs
+from pipeline.detection.vocabulary import few_words
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _SENTENCE_BREAK = re.compile(r"[.!?。！？]+(?:[\"'”’)\]]+)?(?=\s|$)|\n+")
 _LABEL = re.compile(
     r"^[ \t]*(?:(?:\(?\d{1,4}[.):]|[-*•+])[ \t]*)?(?:\**[A-Z][a-z]{0,14}(?: \d{1,3})?:\**[ \t]*)?"
 )
+_SYMBOLS = re.compile(r"[|={}\\<>$]|;$")
+"""A line with one of these is a table's, a formula's or a program's."""
 _LEAST_WORDS: Final = 5
 """Words of a sentence whose return counts."""
 _MOULDED: Final = 6
@@ -53,7 +56,13 @@ def _returns(text: str, patience: int) -> bool:
         or _mostly_said_before(text, patience)
         or _same_mould(parts, patience)
         or recurs(text, patience)
+        or few_words(_plain_words(text), patience)
     )
+
+
+def _plain_words(text: str) -> list[str]:
+    plain = "\n".join(line for line in text.split("\n") if not _SYMBOLS.search(line))
+    return [word for word in _WORD.findall(plain.lower()) if not word[0].isdigit()]
 
 
 def _verse(text: str) -> bool:

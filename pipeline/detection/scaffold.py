@@ -81,12 +81,14 @@ REQUESTS: Final[dict[Family, re.Pattern[str]]] = {
         r"\b(questions?|quiz|quizz\w*|faqs?|q ?(?:&|and) ?a|q/a|trivia|riddles?|jokes?|puns?"
         r"|interview|flash ?cards?"
         r"|knock|exam|test|puzzles?|survey|poll|frage?n?|pregunt\w*|domand\w*|pergunt\w*"
-        r"|vragen|pyta\w*|вопрос\w*|witze?|chiste|blague|barzelletta|soru\w*|sor|rätsel\w*|raadsel\w*"
+        r"|vragen|pyta\w*|вопрос\w*|witze?|chiste|blague|barzelletta|soru\w*|sor|rätsel\w*"
+        r"|raadsel\w*"
         r"|adivinanzas?|adivinhas?|indovinell\w*|devinettes?|bilmece\w*|загад\w*|zagadk\w*)\b"
         r"|问|題|题|質問|질문|谜|なぞなぞ|수수께끼",
         re.IGNORECASE),
     "chat": re.compile(
-        r"\b(dialog(ue)?s?|conversations?|chats?|chatbots?|interviews?|scripts?"
+        r"\b(dialog(ue)?s?|conversations?|chats?|chatbots?|bots?|system prompts?|interviews?"
+        r"|scripts?"
         r"|transcripts?|plays?|scenes?"
         r"|role-?play|exchange|debate|skit|roles?|users?)\b", re.IGNORECASE),
     "io": re.compile(
