@@ -8,9 +8,14 @@ so that ``--help`` answers at once.
 import io
 import sys
 
+from agent import signals
+
+if __name__ == "__main__":
+    signals.catch()
+
 import typer
 
-from agent.commands import quality, records, replay, runs
+from agent.commands import quality, records, replay, runs, verify
 from agent.errors import AgentError, StorageError
 from prompts.render import plain
 
@@ -18,10 +23,10 @@ HELP = """Finds, proves and prices the settings with which a base language model
 instruction-tuning data, asks once, then writes it.
 
 Exit codes: 0 done; 1 done, but short of rows or QC over the union failed (qc: a metric fails or is
-insufficient); 2 bad input; 3 waiting for approval; 4 budget used up; 5 rounds used up; 6 the
-reviewer says stop; 7 nothing left to change; 8 rejected; 9 the run holds, the reviewer gave no
-usable answer; 10 the engine failed; 11 another process works on the run; 12 disk full; 130
-interrupted."""
+insufficient; verify: something differs); 2 bad input; 3 waiting for approval; 4 budget used up;
+5 rounds used up; 6 the reviewer says stop; 7 nothing left to change; 8 rejected; 9 the run holds,
+the reviewer gave no usable answer; 10 the engine failed; 11 another process works on the run; 12
+disk full; 130 interrupted."""
 
 app = typer.Typer(
     name="agent",
@@ -36,13 +41,15 @@ INTERRUPTED = 130
 
 for command in (
     runs.run, runs.resume, records.status, runs.plan, runs.approve, runs.reject,
-    records.report, records.ledger, quality.qc, quality.forecast, replay.whatif, records.doctor,
+    records.report, records.ledger, verify.verify, quality.qc, quality.forecast, replay.whatif,
+    records.doctor,
 ):  # fmt: skip
     app.command()(command)
 
 
 def main() -> None:
     """Run one command; an :class:`AgentError` becomes its message and its exit code."""
+    signals.catch(at_prompts=True)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

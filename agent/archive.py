@@ -82,5 +82,5 @@ def open_archive(root: Path, run_id: str) -> Iterator[Archive]:
     config = check_config(store.load_run().config, source=str(store.path / "run.json"))
     if not store.database_path.exists():
         raise RunError(f"run {run_id!r} has no stored rows yet: it was never started")
-    with RunDatabase(store.database_path) as database:
+    with RunDatabase(store.database_path, read_only=True) as database:
         yield Archive(config, store, Journal(Ledger(database)))

@@ -9,11 +9,27 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.params import GenParams
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _holds_no_key(url: str) -> str:
+    """An address is stored with the run and shown, so it has no part that could be a secret."""
+    if any(mark in url for mark in "@?#"):
+        raise ValueError(
+            "an address without name, password or query, since it is stored with the run; put the "
+            "key into the environment variable that api_key_env names"
+        )
+    return url
+
+
+Address = Annotated[str, AfterValidator(_holds_no_key)]
+"""Scheme, host, port and path of a server."""
+VariableName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+"""Name of an environment variable, which a key itself seldom looks like."""
 
 
 class _Section(BaseModel):
@@ -25,6 +41,28 @@ class BudgetSection(_Section):
 
     limit_usd: float = Field(300.0, gt=0, le=1_000_000)
     """The cap on everything: GPU seconds and reviewer tokens together."""
+    pilot_usd: float | None = Field(None, gt=0, le=1_000_000)
+    """The most that preflight, probes and pilots may use of it; None is all of it."""
+    review_usd: float | None = Field(None, gt=0, le=1_000_000)
+    """The most that reviews may use of it."""
+    scale_usd: float | None = Field(None, gt=0, le=1_000_000)
+    """The most that scale may use of it; no plan's maximum is above it."""
+
+    @property
+    def sub_caps(self) -> dict[str, float]:
+        """Dollars by stage, for the stages that have a cap of their own."""
+        own = {"pilot": self.pilot_usd, "review": self.review_usd, "scale": self.scale_usd}
+        return {name: usd for name, usd in own.items() if usd is not None}
+
+    @model_validator(mode="after")
+    def _within_the_cap(self) -> "BudgetSection":
+        for name, usd in self.sub_caps.items():
+            if usd > self.limit_usd:
+                raise ValueError(
+                    f"{name}_usd {usd:g} exceeds limit_usd {self.limit_usd:g}, the cap on "
+                    "everything: lower it, or leave it out"
+                )
+        return self
 
 
 class ModelPrice(_Section):
@@ -67,9 +105,9 @@ class EngineSection(_Section):
     """CPU threads; None lets torch choose."""
     batch_size: int | None = Field(None, ge=1, le=4096)
     """Rows in one forward pass; None is what was measured to be good for the model and device."""
-    base_url: str | None = None
+    base_url: Address | None = None
     """The completions server's address, such as http://127.0.0.1:8000/v1."""
-    api_key_env: str = "ENGINE_API_KEY"
+    api_key_env: VariableName = "ENGINE_API_KEY"
     """Environment variable that holds the server's key, if it wants one."""
     lease_seconds: float = Field(900.0, ge=1, le=86_400)
     """Longest a micro-batch may take; its worst-case price is reserved."""
@@ -169,9 +207,9 @@ class ReviewerSection(_Section):
     """auto takes llm when a key is set, else rules."""
     model: str = Field("gpt-5-mini", min_length=1)
     """Model name for llm; it must have a price."""
-    base_url: str | None = None
+    base_url: Address | None = None
     """Any OpenAI-compatible chat endpoint; None is OpenAI's own."""
-    api_key_env: str = Field("OPENAI_API_KEY", pattern=r"^[A-Z][A-Z0-9_]*$")
+    api_key_env: VariableName = "OPENAI_API_KEY"
     """Environment variable that holds the key."""
     max_output_tokens: int = Field(4096, ge=64, le=100_000)
     """Token cap of an answer; its price is reserved."""

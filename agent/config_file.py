@@ -6,12 +6,14 @@ the nearest valid one. A key that stands twice is an error too.
 
 import difflib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from agent.config import RunConfig
 from agent.errors import ConfigError
+
+_MAY_BE_SECRET: Final = {"api_key_env", "base_url"}
 
 
 def load_config(path: Path, *, limit_usd: float | None = None) -> RunConfig:
@@ -88,6 +90,7 @@ def _explain(error: dict[str, Any]) -> str:
     expected = str(error["msg"]).removeprefix("Value error, ")
     found = error.get("input")
     shown = repr(found) if not isinstance(found, dict) else "a section"
+    shown = "what is not repeated here" if _MAY_BE_SECRET.intersection(path) else shown
     return f"{key or 'top level'}: {expected[:1].lower()}{expected[1:]}, found {shown[:80]}"
 
 

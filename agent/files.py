@@ -8,6 +8,7 @@ beside, fsync, rename, fsync the folder. Whatever the operating system refuses b
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,7 +61,7 @@ def beside(folder: Path, name: str) -> Iterator[tuple[BinaryIO, Path]]:
     Raises:
         StorageError: if the disk refuses.
     """
-    temporary = folder / f".{name[:80]}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
+    temporary = scratch(folder / name)
     with storage_errors(folder / name):
         try:
             with temporary.open("xb") as stream:
@@ -68,6 +69,11 @@ def beside(folder: Path, name: str) -> Iterator[tuple[BinaryIO, Path]]:
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def scratch(path: Path) -> Path:
+    """A name beside ``path`` that no other process uses, and that :func:`sweep` knows."""
+    return path.with_name(f".{path.name[:80]}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
 
 
 def keep(stream: BinaryIO, temporary: Path, *, path: Path) -> None:
@@ -82,12 +88,15 @@ def sweep(folder: Path) -> int:
     """Remove what killed writers left below ``folder``; only for the holder of its lock.
 
     Returns:
-        How many files were removed.
+        How many files and folders were removed.
     """
     left = [path for path in folder.rglob(".*.tmp") if _SCRATCH.fullmatch(path.name)]
     with storage_errors(folder):
         for path in left:
-            path.unlink(missing_ok=True)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
     return len(left)
 
 
@@ -98,6 +107,25 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def fsync_tree(folder: Path) -> None:
+    """Make the names in ``folder`` and in every folder below it survive a power cut."""
+    for at, _, _ in os.walk(folder):
+        fsync_folder(Path(at))
+
+
+def swap_folder(finished: Path, target: Path) -> None:
+    """Give a finished folder beside ``target`` its name, durably.
+
+    What held the name is moved out of the way first, so that nothing half-removed ever bears it.
+    """
+    aside = scratch(target)
+    if target.exists():
+        target.replace(aside)
+    finished.replace(target)
+    fsync_folder(target.parent)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def make_folder(folder: Path) -> None:

@@ -8,19 +8,19 @@ what they stand for is in the run's folder, and what was paid for is in its jour
 import functools
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol, TypedDict, cast
+from typing import Any, Protocol, TypedDict, cast, get_type_hints
 
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.errors import GraphDrained
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import RunControl, Runtime
-from langgraph.types import Command, interrupt
+from langgraph.types import Command, Interrupt, interrupt
 
-from agent.errors import BudgetError, StorageError
+from agent.checkpoints import Damaged, SealedJson, is_sound, set_aside, storage_errors
+from agent.errors import BudgetError
 from agent.policy import Decision, Step
 from agent.session import Session, Show
 from agent.stages import (
@@ -195,18 +195,70 @@ class Pause:
     """It stopped at a border because that was asked for."""
 
 
+class _Saver(SqliteSaver):
+    """Checkpoints that only the run's owner writes, and that are read with suspicion."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, fence: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        super().__init__(connection, serde=SealedJson(Interrupt))
+        self._fence = fence
+
+    @contextmanager
+    def cursor(self, transaction: bool = True) -> Iterator[sqlite3.Cursor]:
+        with self._fence() if transaction else nullcontext(), super().cursor(transaction) as found:
+            yield found
+
+    def get_next_version(self, current: Any, channel: None) -> Any:
+        return (current or 0) + 1
+
+    def get_tuple(self, config: Any) -> CheckpointTuple | None:
+        """The latest checkpoint, without the writes of a node that was cut short: it runs again.
+
+        Raises:
+            Damaged: if it is not what was written.
+        """
+        found = super().get_tuple(config)
+        if found is None:
+            return None
+        _check(found)
+        writes = [w for w in found.pending_writes or () if w[1] == "__interrupt__"]
+        return found._replace(pending_writes=writes)
+
+
+def _check(found: CheckpointTuple) -> None:
+    """Refuse what no run writes: seals are no secret."""
+    checkpoint: dict[str, Any] = dict(found.checkpoint)
+    kinds = get_type_hints(State)
+    values = {k: v for k, v in checkpoint["channel_values"].items() if k in kinds}
+    versions = [checkpoint["channel_versions"], *checkpoint["versions_seen"].values()]
+    if (
+        checkpoint["id"] != found.config["configurable"].get("checkpoint_id")
+        or any(type(value) is not kinds[name] for name, value in values.items())
+        or any(value < 0 for value in values.values() if isinstance(value, int))
+        or ("step" in values and values["step"] not in set(Step))
+        or any(type(number) is not int for seen in versions for number in seen.values())
+    ):
+        raise Damaged("a checkpoint that no run writes")
+
+
 class Machine:
     """The compiled graph of one run, with its checkpoints."""
 
     def __init__(self, session: Session, connection: sqlite3.Connection) -> None:
-        serde = JsonPlusSerializer(allowed_msgpack_modules=None)
-        self._graph = build().compile(checkpointer=SqliteSaver(connection, serde=serde))
+        saver = _Saver(connection, session.ledger.database.transaction)
+        self._graph = build().compile(checkpointer=saver)
         self._session = session
         self._control = RunControl()
         self._config: Any = {
             "configurable": {"thread_id": session.run_id},
             "recursion_limit": RECURSION_LIMIT,
         }
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return bool(self._graph.get_state(self._config).values)
 
     @property
     def waiting(self) -> bool:
@@ -224,8 +276,7 @@ class Machine:
 
     def advance(self, show: Show) -> Pause:
         """Work from the last checkpoint, or from the start, to the next pause or to the end."""
-        fresh = not self._graph.get_state(self._config).values
-        return self._stream(State() if fresh else None, show)
+        return self._stream(None if self.begun else State(), show)
 
     def answer(self, value: str, show: Show) -> Pause:
         """Answer the interrupt that the run waits in, and work on."""
@@ -260,31 +311,8 @@ def open_machine(session: Session) -> Iterator[Machine]:
         StorageError: if the disk refuses a checkpoint.
     """
     path = session.store.checkpoint_path
-    with _storage_errors(path):
-        if not _is_sound(path):
-            path.replace(path.with_name(f"{path.name}.damaged"))
+    with storage_errors(path):
+        if not is_sound(path, lambda c: Machine(session, c).waiting):
+            set_aside(path)
         with closing(sqlite3.connect(path, check_same_thread=False)) as connection:
             yield Machine(session, connection)
-
-
-def _is_sound(path: Path) -> bool:
-    if not path.exists():
-        return True
-    try:
-        with closing(sqlite3.connect(path)) as connection:
-            found: list[Any] = connection.execute("PRAGMA integrity_check").fetchall()
-            return found == [("ok",)]
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return False
-        raise
-
-
-@contextmanager
-def _storage_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise StorageError(
-            f"cannot write {path}: {error}; make room on the disk, then resume the run"
-        ) from error

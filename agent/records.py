@@ -132,9 +132,9 @@ class ReviewRecord(_Record):
     refused: tuple[Refused, ...]
     """What it did not."""
     cost_usd: float
-    """Dollars posted for it."""
+    """Dollars posted for its requests, those of failed tries included."""
     requests: int
-    """Requests on the wire."""
+    """Requests of it in the ledger, refused and failed ones included."""
     learnings_path: str
     """What it was sent, byte for byte, relative to the run directory."""
     outcomes: tuple[Outcome, ...] = ()

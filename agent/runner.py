@@ -1,28 +1,28 @@
 """Starting, continuing and answering a run: one invocation of the graph, and how it ended.
 
-Signals drain the graph at its next border; every way an invocation can end is a value here, with
-its exit code, and the error of a run that holds is recorded before it goes on to the caller.
+Signals are ``signals.py``'s; every way an invocation can end is a value here, with its exit code,
+and the error of a run that holds is recorded before it goes on to the caller.
 """
 
 import secrets
-import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.config import RunConfig
-from agent.errors import AgentError, ApprovalError, RunError
+from agent.errors import AgentError, ApprovalError, RunError, RunLocked
 from agent.money.approval import Plan
 from agent.policy import EXIT_CODES, Step
 from agent.session import Session, create_run, open_session
+from agent.signals import EXIT, Answers, Interruptible
 
 if TYPE_CHECKING:
     from agent.graph import Machine
 
-WAITING, HELD, DRAINED = 3, 9, 130
+WAITING, HELD, DRAINED = 3, 9, EXIT
 """Exit codes of a run that can go on: it waits for approval, holds, or was interrupted."""
 
 Show = Callable[[Mapping[str, Any]], None]
@@ -56,14 +56,21 @@ def start(root: Path, config: RunConfig, run_id: str, show: Show) -> Ending:
 def resume(root: Path, run_id: str, show: Show) -> Ending:
     """Work on a run from its last border until it pauses or ends.
 
-    A yes that was recorded by a process which died before it could act on it is acted on now.
+    A yes that was recorded by a process which died before it could act on it is acted on now. A
+    run that is over stays so, whatever became of its checkpoints.
 
     Raises:
         AgentError: if the run holds; what was found is in its record.
     """
     with _opened(root, run_id) as (session, machine):
-        given = session.approvals.in_use() if machine.waiting else None
-        return _work(session, machine, show, answer=given)
+        if not machine.begun and _is_over(session):
+            session.write_reports()
+            return _ending(session, waiting=False, drained=False)
+        return _work(session, machine, show, answer=None)
+
+
+def _is_over(session: Session) -> bool:
+    return session.store.load_run().status.upper() in {step.value for step in EXIT_CODES}
 
 
 def offer(root: Path, run_id: str, examples: int | None) -> Plan:
@@ -151,16 +158,37 @@ def _waiting(root: Path, run_id: str) -> Iterator[tuple[Session, "Machine"]]:
 
 def _work(session: Session, machine: "Machine", show: Show, *, answer: str | None) -> Ending:
     """Advance the graph to its next pause, and say how that ended."""
-    try:
-        with _draining(machine, session.meter.stop, show):
+    from agent.stages.planning import yes_given
+
+    answers = Answers(
+        drain=machine.drain,
+        stop=session.meter.stop,
+        say=lambda text: show({"kind": "phase", "text": text}),
+        last_words=f"stopped; {_how_to_resume(session)}",
+    )
+    with Interruptible(answers) as interruptible:
+        try:
             pause = machine.advance(show) if answer is None else machine.answer(answer, show)
-    except AgentError as error:
+            if pause.waiting and answer is None and (given := yes_given(session)) is not None:
+                pause = machine.answer(given, show)
+        except RunLocked:
+            raise  # nothing of the run is this process's to write
+        except AgentError as error:
+            session.meter.release()
+            if interruptible.asked:
+                return _ending(session, waiting=False, drained=True)
+            session.note("held", str(error))
+            session.write_reports()
+            raise
         session.meter.release()
-        session.note("held", str(error))
-        session.write_reports()
-        raise
-    session.meter.release()
-    return _ending(session, waiting=pause.waiting, drained=pause.drained)
+        ending = _ending(session, waiting=pause.waiting, drained=pause.drained)
+    if ending.status == "waiting" and interruptible.asked:
+        return replace(ending, status="drained", exit_code=DRAINED)  # nobody is to be asked now
+    return ending
+
+
+def _how_to_resume(session: Session) -> str:
+    return f"continue with: python -m agent resume {session.run_id}"
 
 
 def _ending(session: Session, *, waiting: bool, drained: bool) -> Ending:
@@ -171,33 +199,9 @@ def _ending(session: Session, *, waiting: bool, drained: bool) -> Ending:
             session.write_reports()
         return Ending(run_id, "waiting", session.store.load_run().reason, WAITING)
     if drained:
-        session.note("drained", f"stopped at a border; continue with: resume {run_id}")
+        session.note("drained", f"stopped at a border; {_how_to_resume(session)}")
         session.write_reports()
         return Ending(run_id, "drained", session.store.load_run().reason, DRAINED)
     record = session.store.load_run()
     code = EXIT_CODES[Step(record.status.upper())]
     return Ending(run_id, record.status, record.reason, code)
-
-
-@contextmanager
-def _draining(machine: "Machine", stop: Callable[[], None], show: Show) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM asks for a stop at the next border; a second one is immediate."""
-
-    def ask(number: int, _frame: object) -> None:
-        if machine.draining:
-            # A node may work in another thread, which LangGraph waits for.
-            stop()
-            raise KeyboardInterrupt
-        machine.drain(signal.Signals(number).name)
-        show({"kind": "phase", "text": "stopping at the next border; once more stops at once"})
-
-    try:
-        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:
-        # Only the main thread may set handlers; elsewhere whoever owns it decides.
-        before = {}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

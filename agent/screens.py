@@ -11,9 +11,6 @@ from typing import Any
 
 from agent.display import duration
 from agent.lock import holder
-from agent.money.amounts import micro_to_usd
-from agent.money.database import RunDatabase
-from agent.money.ledger import Ledger
 from agent.money.plan import Plan
 from agent.records import RoundRecord, RunRecord
 from agent.report.text import dollars, interval_of, number, threshold_of, value_of
@@ -85,7 +82,8 @@ def _next(root: Path, run: RunRecord) -> str:
         case "running" | "drained" | "held":
             return f"continue with: {_command(root, f'resume {name}')}"
         case _:
-            return f"read: {root / name / 'report.md'}"
+            check = _command(root, f"verify {name}")
+            return f"read: {root / name / 'report.md'}\ncheck every figure: {check}"
 
 
 def _answers(root: Path, run_id: str, waiting: Mapping[str, Any]) -> str:
@@ -141,35 +139,6 @@ def report(root: Path, run_id: str) -> Screen:
     paths = [str(store.path / name) for name in sorted(files)]
     main = str(store.path / "report.md")
     return Screen(f"{main}\n({len(paths)} files written)", {"report": main, "files": paths})
-
-
-def ledger(root: Path, run_id: str) -> Screen:
-    """The run's books by stage and round."""
-    store = RunStore.open(root, run_id)
-    with RunDatabase(store.database_path) as database:
-        books = Ledger(database)
-        totals, stages = books.totals(), books.by_stage()
-    head = ("stage", "round", "operations", "engine s", "confirmed", "pending")
-    rows = [
-        (
-            s.stage,
-            "" if s.round is None else str(s.round),
-            str(s.attempts),
-            f"{s.engine_seconds:.1f}",
-            f"${micro_to_usd(s.confirmed):.6f}",
-            f"${micro_to_usd(s.pending):.6f}",
-        )
-        for s in stages
-    ]
-    money = {
-        "limit_usd": totals.limit_usd,
-        "confirmed_usd": totals.confirmed_usd,
-        "possible_usd": totals.possible_usd,
-        "remaining_usd": totals.remaining_usd,
-    }
-    summary = "  ".join(f"{name.removesuffix('_usd')} ${usd:.6f}" for name, usd in money.items())
-    data = [dict(zip(head, row, strict=True)) for row in rows]
-    return Screen("\n".join([*columns([head, *rows]), "", summary]), money | {"stages": data})
 
 
 def ending(root: Path, end: Ending) -> Screen:

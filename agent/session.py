@@ -25,8 +25,9 @@ from agent.money.amounts import cap_to_micro
 from agent.money.approval import Approvals, Plan
 from agent.money.database import RunDatabase
 from agent.money.journal import Journal
+from agent.money.killed import cost_of_killed
 from agent.money.ledger import Ledger
-from agent.money.metered import EngineMeter, Lease, cost_of_killed
+from agent.money.metered import EngineMeter, Lease
 from agent.policy import Decision
 from agent.records import RunRecord
 from agent.report.render import render_all
@@ -218,14 +219,16 @@ def open_session(
     """
     store = RunStore.open(root, run_id)
     run = store.load_run()
+    config = check_config(run.config, source=str(store.path / "run.json"))
     with (
         RunLock(store.lock_path) as lock,
         RunDatabase(store.database_path, create=True) as database,
     ):
-        Ledger.create(database, cap_to_micro(run.limit_usd))
+        Ledger.create(database, cap_to_micro(run.limit_usd), sub_caps=_sub_caps(config))
         database.claim()
+        store.fence = database.transaction
         sweep(store.path)
-        session = _assemble(store, database, run, engine=engine, clock=clock)
+        session = _assemble(store, database, config, engine=engine, clock=clock)
         rate = session.meter.lease.usd_per_hour
         known = cost_of_killed(session.ledger, usd_per_hour=rate, last_alive=lock.last_alive)
         session.ledger.reconcile(known)
@@ -238,16 +241,17 @@ def open_session(
 def _assemble(
     store: RunStore,
     database: RunDatabase,
-    run: RunRecord,
+    config: RunConfig,
     *,
     engine: OpenEngine,
     clock: Callable[[], float],
 ) -> Session:
-    config = check_config(run.config, source=str(store.path / "run.json"))
     ledger = Ledger(database)
     journal = Journal(ledger)
-    lease = Lease(price_per_hour(config), config.engine.lease_seconds)
     reviewer, reason = choose_reviewer(config.reviewer, config.prices, os.environ)
+    # The engine stays open while a reviewer that is asked over the network thinks.
+    pause = 0.0 if reviewer.name == "rules" else config.reviewer.timeout_seconds
+    lease = Lease(price_per_hour(config), config.engine.lease_seconds, pause_seconds=pause)
     return Session(
         config=config,
         store=store,
@@ -258,6 +262,10 @@ def _assemble(
         reviewer=reviewer,
         reviewer_reason=reason,
     )
+
+
+def _sub_caps(config: RunConfig) -> dict[str, int]:
+    return {name: cap_to_micro(usd) for name, usd in config.budget.sub_caps.items()}
 
 
 def _spec(config: RunConfig, store: RunStore) -> EngineSpec:

@@ -8,16 +8,25 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from agent.errors import RunError
-from agent.files import beside, fsync_folder, keep, make_folder, replacing, storage_errors
-from agent.paths import check_run_id, list_runs, within
+from agent.files import (
+    beside,
+    fsync_tree,
+    keep,
+    make_folder,
+    replacing,
+    scratch,
+    storage_errors,
+    swap_folder,
+)
+from agent.paths import check_reports, check_run_id, list_runs, within
 from agent.records import RoundRecord, RunRecord
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -49,7 +58,9 @@ class RunStore:
 
     def __init__(self, root: Path, run_id: str) -> None:
         self.run_id = check_run_id(run_id)
-        self.path = root.resolve() / run_id
+        self.path = check_reports(root) / run_id
+        self.fence: Callable[[], AbstractContextManager[None]] = nullcontext
+        """Within it a file gets its name; a process that lost the run is refused there."""
         if self.path.is_symlink():
             raise RunError(f"{str(self.path)!r} is a link; a run's folder must be a real one")
 
@@ -86,17 +97,23 @@ class RunStore:
     @property
     def database_path(self) -> Path:
         """The file of ledger, journal and approvals."""
-        return self.resolve("run.sqlite")
+        return self._database("run.sqlite")
 
     @property
     def checkpoint_path(self) -> Path:
         """The graph's checkpoints."""
-        return self.resolve("checkpoints.sqlite")
+        return self._database("checkpoints.sqlite")
 
     @property
     def lock_path(self) -> Path:
         """The file that the working process holds locked."""
         return self.resolve("run.lock")
+
+    def _database(self, name: str) -> Path:
+        """A database of the run; what SQLite writes beside it must be real files too."""
+        for beside_it in ("-journal", "-wal", "-shm"):
+            self.resolve(f"{name}{beside_it}")
+        return self.resolve(name)
 
     def resolve(self, relative: str) -> Path:
         """The path of ``relative`` within the folder.
@@ -115,7 +132,7 @@ class RunStore:
         """
         path = self.resolve(relative)
         make_folder(path.parent)
-        with replacing(path) as stream:
+        with self.fence(), replacing(path) as stream:
             stream.write(content)
         return path
 
@@ -137,16 +154,14 @@ class RunStore:
             StorageError: if the disk refuses; ``relative`` then is as it was, or not there.
         """
         target = self.resolve(relative)
-        temporary = target.with_name(f".{target.name}.tmp")
+        temporary = scratch(target)
         with storage_errors(target):
-            shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
             try:
                 yield temporary
-                if target.exists():
-                    shutil.rmtree(target)
-                temporary.replace(target)
-                fsync_folder(target.parent)
+                fsync_tree(temporary)
+                with self.fence():
+                    swap_folder(temporary, target)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
 
@@ -188,7 +203,8 @@ class RunStore:
                 digest.update(line)
                 stream.write(line)
             name = digest.hexdigest()
-            keep(stream, temporary, path=self.resolve(f"artifacts/{name}.jsonl"))
+            with self.fence():
+                keep(stream, temporary, path=self.resolve(f"artifacts/{name}.jsonl"))
         return name
 
     def get_artifact(self, sha256: str) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from agent.money.database import RunDatabase
@@ -29,11 +29,16 @@ class Clock:
         self.now += seconds
 
 
-def open_books(folder: Path, limit: int = CAP, clock: Clock | None = None) -> Ledger:
+def open_books(
+    folder: Path,
+    limit: int = CAP,
+    clock: Clock | None = None,
+    sub_caps: Mapping[str, int] | None = None,
+) -> Ledger:
     """The ledger of ``folder``, made first if there is none, claimed as a run does."""
     database = RunDatabase(folder / "run.sqlite", create=True, clock=clock or Clock())
     _OPENED.append(database)
-    ledger = Ledger.create(database, limit)
+    ledger = Ledger.create(database, limit, sub_caps=sub_caps or {})
     database.claim()
     return ledger
 

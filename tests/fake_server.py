@@ -1,7 +1,8 @@
 """A loopback HTTP server that plays a script: one :class:`Play` a request, the last one repeated.
 
-It is not a model. It answers chat completions with whatever fault a test asks for, and remembers
-every request, so that what was on the wire can be compared with what was booked.
+It is not a model. It answers chat completions with whatever fault a test asks for, remembers every
+request, and keeps its own bill, so that what was on the wire, and what the provider holds it is
+owed, can be compared with what was booked.
 """
 
 import json
@@ -9,7 +10,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,6 +34,13 @@ class Play:
     """Close the connection with a reset instead of an answer."""
     repeat: int = 1
     """How often the body is sent, for bodies too large to hold."""
+    billed: tuple[int, int] | None = None
+    """Prompt and completion tokens that the provider bills for it; None is not billed."""
+
+
+Body = dict[str, Any]
+Script = Sequence[Play] | Callable[[Body, Mapping[str, str]], Play]
+"""What is played: one after the other, or as a function of a request's body and headers."""
 
 
 def chat(
@@ -62,12 +70,22 @@ class FakeServer:
     """Bodies received, in order."""
     headers: list[dict[str, str]] = field(default_factory=list)
     """Their headers, names in lower case."""
+    bill: list[tuple[Body, tuple[int, int] | None]] = field(default_factory=list)
+    """Every request with the tokens it is billed for, noted before anything is answered."""
+    arrived: threading.Condition = field(default_factory=threading.Condition)
+    """Notified whenever a request was billed."""
+
+    def wait_for(self, count: int, seconds: float = 30.0) -> bool:
+        """Whether ``count`` requests have been billed within ``seconds``."""
+        with self.arrived:
+            return self.arrived.wait_for(lambda: len(self.bill) >= count, seconds)
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
 
-    def __init__(self, plays: Sequence[Play]):
+    def __init__(self, plays: Script):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.plays = plays
         self.state = FakeServer(f"http://127.0.0.1:{self.server_port}/v1")
@@ -85,16 +103,27 @@ class _Handler(BaseHTTPRequestHandler):
         """Tests print nothing."""
 
     def do_POST(self) -> None:
-        state, plays = self.server.state, self.server.plays
+        state = self.server.state
         length = int(self.headers.get("content-length", 0))
-        state.requests.append(json.loads(self.rfile.read(length)))
-        state.headers.append({k.lower(): v for k, v in self.headers.items()})
-        play = plays[min(len(state.requests), len(plays)) - 1]
+        body: Body = json.loads(self.rfile.read(length))
+        headers = {k.lower(): v for k, v in self.headers.items()}
+        with state.arrived:
+            state.requests.append(body)
+            state.headers.append(headers)
+            play = self._play(body, headers)
+            state.bill.append((body, play.billed))
+            state.arrived.notify_all()
         self.server.stopping.wait(play.wait)
         if play.reset:
             self._reset()
         else:
             self._answer(play)
+
+    def _play(self, body: Body, headers: Mapping[str, str]) -> Play:
+        plays = self.server.plays
+        if callable(plays):
+            return plays(body, headers)
+        return plays[min(len(self.server.state.requests), len(plays)) - 1]
 
     def _reset(self) -> None:
         linger = struct.pack("ii", 1, 0)
@@ -124,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(plays: Sequence[Play]) -> Iterator[FakeServer]:
+def serving(plays: Script) -> Iterator[FakeServer]:
     """Serve ``plays`` on a free port of 127.0.0.1."""
     server = _Server(plays)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

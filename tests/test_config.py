@@ -66,6 +66,28 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None
     assert str(path) in str(caught.value)
 
 
+SECRET = "sk-canary-0123456789"
+KEYS_IN_THE_FILE = {
+    "user of the address": f"reviewer: {{base_url: 'https://{SECRET}@host/v1'}}",
+    "password of the address": f"engine: {{base_url: 'http://me:{SECRET}@host/v1'}}",
+    "query of the address": f"reviewer: {{base_url: 'https://host/v1?api_key={SECRET}'}}",
+    "fragment of the address": f"engine: {{base_url: 'https://host/v1#{SECRET}'}}",
+    "no address at all": f"reviewer: {{base_url: ['https://{SECRET}@host/v1']}}",
+    "in place of the variable": f"reviewer: {{api_key_env: {SECRET}}}",
+    "in place of the engine's": f"engine: {{api_key_env: {SECRET}}}",
+    "a key of its own": f"engine: {{api_key: {SECRET}}}",
+}
+
+
+@pytest.mark.parametrize("text", KEYS_IN_THE_FILE.values(), ids=KEYS_IN_THE_FILE)
+def test_a_secret_in_the_file_is_refused_and_not_repeated(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "budget.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="api_key_env|base_url") as caught:
+        load_config(path)
+    assert SECRET not in str(caught.value)
+
+
 def test_all_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:
     path = tmp_path / "budget.yaml"
     path.write_text("budget: {limit_usd: 0}\nscale: {examples: 0}\nx: 1", encoding="utf-8")

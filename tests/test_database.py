@@ -1,3 +1,4 @@
+import os
 import sqlite3
 import threading
 from pathlib import Path
@@ -6,8 +7,11 @@ import pytest
 from bookkeeping import Clock, child, in_memory, open_books, wait
 
 from agent.errors import LedgerError, RunError, RunLocked, StorageError
+from agent.money import chain
 from agent.money import database as module
+from agent.money.audit import audit
 from agent.money.database import RunDatabase
+from agent.money.ledger import Ledger
 
 memory = pytest.fixture(in_memory)
 
@@ -31,6 +35,97 @@ try:
 except StorageError as error:
     print(done, error)
 """
+
+
+STRUCK = """
+import os, sys
+from pathlib import Path
+from agent.money.database import RunDatabase
+from agent.money.ledger import Ledger
+
+database = RunDatabase(Path(sys.argv[1]) / "run.sqlite")
+ledger = Ledger(database)
+with database.transaction():
+    database._sql.execute("PRAGMA cache_size=1")
+    for turn in range(500):
+        ledger.reserve(f"op-{turn}", 1, stage="pilot", round=1)
+    os.kill(os.getpid(), 9)
+"""
+
+
+def look(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file, its content and when it was written."""
+    return {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.iterdir()}
+
+
+def test_a_reader_leaves_everything_as_it_is(memory: Path) -> None:
+    ledger = open_books(memory, 1000)
+    ledger.reserve("a", 10, stage="pilot")
+    ledger.database.close()
+    before = look(memory)
+    with RunDatabase(memory / "run.sqlite", read_only=True) as reader:
+        assert audit(reader) == ()
+        assert [row.op_id for row in Ledger(reader).rows()] == ["a"]
+        with pytest.raises(StorageError, match="read-only"):
+            Ledger(reader).post("a", 5)
+        with pytest.raises(StorageError, match="read-only"):
+            reader.claim()
+    assert look(memory) == before
+
+
+def test_a_reader_needs_only_the_file(memory: Path) -> None:
+    open_books(memory, 1000).database.close()
+    copy = memory / "copy of a run #1?"
+    copy.mkdir()
+    (copy / "run.sqlite").write_bytes((memory / "run.sqlite").read_bytes())
+    (copy / "run.sqlite").chmod(0o400)
+    copy.chmod(0o500)
+    with RunDatabase(copy / "run.sqlite", read_only=True) as reader:
+        assert audit(reader) == ()
+    assert [p.name for p in copy.iterdir()] == ["run.sqlite"]
+    copy.chmod(0o700)
+
+
+def test_a_reader_reads_while_a_run_works(memory: Path) -> None:
+    ledger = open_books(memory, 1000)
+    with RunDatabase(memory / "run.sqlite", read_only=True) as reader:
+        for turn in range(1, 4):
+            with ledger.database.transaction():
+                ledger.reserve(f"a{turn}", 10, stage="pilot")
+                ledger.post(f"a{turn}", 5)
+                assert Ledger(reader).totals().confirmed == 5 * (turn - 1), "not committed yet"
+            assert Ledger(reader).totals().confirmed == 5 * turn
+            assert audit(reader) == ()
+
+
+def test_what_a_killed_process_left_half_done_is_repaired_by_the_run_alone(memory: Path) -> None:
+    open_books(memory, 1_000_000).database.close()
+    assert wait(child(STRUCK, memory))[0] == -9
+    before = look(memory)
+    assert before["run.sqlite-journal"][0], "the transaction was not torn"
+    with pytest.raises(RunError, match="resume the run once, which repairs it"):
+        RunDatabase(memory / "run.sqlite", read_only=True)
+    assert look(memory) == before
+    assert open_books(memory, 1_000_000).rows() == []
+    with RunDatabase(memory / "run.sqlite", read_only=True) as reader:
+        assert audit(reader) == ()
+
+
+def test_a_reader_of_an_empty_file(memory: Path) -> None:
+    (memory / "run.sqlite").touch()
+    with pytest.raises(RunError, match="version 0"):
+        RunDatabase(memory / "run.sqlite", read_only=True)
+
+
+def test_every_claim_is_sealed(memory: Path) -> None:
+    first = open_books(memory, 1000)
+    second = open_books(memory, 1000)
+    assert (first.database.owner, second.database.owner) == (1, 2)
+    claims = [s for s in chain.read(second.database) if s.entry.kind == "claim"]
+    assert [(s.owner, s.entry.amount) for s in claims] == [(1, os.getpid()), (2, os.getpid())]
+    with RunDatabase(memory / "run.sqlite") as database, pytest.raises(RunLocked):
+        database.owner = 1
+        database.claim()
 
 
 def test_a_transaction_is_all_or_nothing(memory: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import StorageError
-from agent.files import make_folder, replacing, sweep
+from agent.files import fsync_tree, make_folder, replacing, swap_folder, sweep
 
 
 def write(path: Path, content: bytes) -> None:
@@ -118,3 +118,48 @@ def test_a_folder_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     with pytest.raises(StorageError):
         make_folder(tmp_path / "a" / "b")
+
+
+def test_every_folder_of_a_tree_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.readlink(_link(handle))))
+    for name in ("a/b", "c"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "a" / "file").touch()
+    fsync_tree(tmp_path)
+    expected = [tmp_path, tmp_path / "a", tmp_path / "a" / "b", tmp_path / "c"]
+    assert sorted(synced) == sorted(map(str, expected))
+
+
+def _link(handle: int) -> str:
+    return f"/proc/self/fd/{handle}"
+
+
+def test_a_finished_folder_takes_the_place_of_another(tmp_path: Path) -> None:
+    for name, text in (("new", "two"), ("target", "one")):
+        (tmp_path / name / "data").mkdir(parents=True)
+        (tmp_path / name / "data" / "x").write_text(text, encoding="utf-8")
+    swap_folder(tmp_path / "new", tmp_path / "target")
+    assert (tmp_path / "target" / "data" / "x").read_text(encoding="utf-8") == "two"
+    assert [p.name for p in tmp_path.iterdir()] == ["target"]
+
+
+def test_a_folder_is_never_half_removed_under_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("new", "target"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "target" / "x").touch()
+    removed: list[str] = []
+    monkeypatch.setattr("shutil.rmtree", lambda path, **_: removed.append(path.name))
+    swap_folder(tmp_path / "new", tmp_path / "target")
+    (aside,) = removed
+    assert aside.startswith(".target.") and (tmp_path / aside / "x").exists()
+
+
+def test_folders_that_killed_writers_left_are_removed(tmp_path: Path) -> None:
+    left = tmp_path / ".dataset.123.0123abcd.tmp"
+    (left / "data").mkdir(parents=True)
+    (tmp_path / ".dataset.tmp").mkdir()
+    assert sweep(tmp_path) == 1
+    assert [p.name for p in tmp_path.iterdir()] == [".dataset.tmp"]

@@ -11,8 +11,8 @@ from bookkeeping import Clock, child, in_memory, open_books, wait
 from agent.lock import HEARTBEAT_SECONDS, RunLock
 from agent.money.audit import audit
 from agent.money.database import RunDatabase
+from agent.money.killed import CLOSING, cost_of_killed
 from agent.money.ledger import KILLED, UNKNOWN, Ledger
-from agent.money.metered import cost_of_killed
 
 memory = pytest.fixture(in_memory)
 
@@ -65,6 +65,36 @@ def test_a_killed_attempt(
     assert ledger.totals().pending == 0
     assert audit(ledger.database) == ()
     ledger.database.close()
+
+
+@pytest.mark.parametrize(
+    ("working", "dollars"),
+    [
+        pytest.param(False, [7, 12], id="an idle engine as long as it was"),
+        pytest.param(True, [0, 7, 12], id="once, by the micro-batch under way"),
+    ],
+)
+def test_the_time_of_an_engine_that_was_killed_is_paid_for_once(
+    memory: Path, working: bool, dollars: list[int]
+) -> None:
+    clock = Clock(1_000.0)
+    ledger = open_books(memory, 5_000 * DOLLAR, clock)
+    ledger.reserve(CLOSING, 5 * DOLLAR, stage="pilot")
+    ledger.reserve("a", 100 * DOLLAR, stage="pilot")
+    clock.pass_(7)
+    ledger.post("a", 7 * DOLLAR)
+    if working:
+        ledger.reserve("b", 100 * DOLLAR, stage="pilot")
+    ledger.database.close()
+    database = RunDatabase(memory / "run.sqlite", clock=clock)
+    database.claim()
+    ledger = Ledger(database)
+    ledger.reconcile(cost_of_killed(ledger, usd_per_hour=RATE, last_alive=1_017.0))
+    paid = sorted((row.actual or 0) // DOLLAR for row in ledger.rows())
+    assert paid == dollars
+    assert (ledger.totals().pending, ledger.totals().excess) == (0, 0)
+    assert audit(database) == ()
+    database.close()
 
 
 def test_a_holder_shows_that_it_is_alive(tmp_path: Path) -> None:

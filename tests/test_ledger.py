@@ -56,7 +56,8 @@ def test_repeats_change_nothing(ledger: Ledger) -> None:
         ledger.void("b")
     ledger.reserve("a", 400, stage="pilot", round=1)
     assert figures(ledger) == (100, 0, 900)
-    assert len(chain.read(ledger.database)) == 5
+    kinds = [sealed.entry.kind for sealed in chain.read(ledger.database)]
+    assert kinds == ["open", "claim", "reserve", "reserve", "post", "void"]
 
 
 CONTRADICTIONS: dict[str, Callable[[Ledger], None]] = {
@@ -172,6 +173,76 @@ def test_the_cap_is_a_constraint_of_the_database(ledger: Ledger) -> None:
 def test_entries_are_append_only(ledger: Ledger, statement: str) -> None:
     with pytest.raises(sqlite3.IntegrityError, match="append-only"), ledger.database.transaction():
         ledger.database.execute(statement)
+
+
+OWN = {"pilot": 400, "review": 100}
+
+
+@pytest.mark.parametrize(
+    ("stage", "title"),
+    [
+        ("preflight", r"the pilots' \$0\.000400"),
+        ("pilot", r"the pilots' \$0\.000400"),
+        ("review", r"the reviews' \$0\.000100"),
+    ],
+)
+def test_a_stage_has_a_cap_of_its_own(memory: Path, stage: str, title: str) -> None:
+    ledger = open_books(memory, 1000, sub_caps=OWN)
+    ledger.reserve("p", 300, stage="pilot")
+    ledger.post("p", 250)
+    ledger.reserve("r", 50, stage="review")
+    with pytest.raises(BudgetError, match=title):
+        ledger.reserve("more", 151, stage=stage)
+    assert figures(ledger) == (250, 50, 700)
+    ledger.reserve("scale", 700, stage="scale")
+    assert (ledger.room("pilot"), ledger.room("review"), ledger.room("scale")) == (0, 0, 0)
+    ledger.void("scale")
+    assert (ledger.room("pilot"), ledger.room("review"), ledger.room("scale")) == (150, 50, 700)
+    assert audit(ledger.database) == ()
+
+
+def test_an_envelope_draws_on_scales_own_cap_as_a_whole(memory: Path) -> None:
+    ledger = open_books(memory, 1000, sub_caps={"scale": 500})
+    with pytest.raises(BudgetError, match=r"scale's \$0\.000500"):
+        ledger.reserve_envelope("plan", 501)
+    ledger.reserve_envelope("plan", 500)
+    ledger.reserve("a", 300, stage="scale", envelope="plan")
+    ledger.post("a", 200)
+    own = ledger.sub_caps()[2]
+    assert (own.posted, own.pending, own.remaining) == (200, 300, 0)
+    ledger.close_envelope("plan")
+    assert ledger.room("scale") == 300
+    assert audit(ledger.database) == ()
+
+
+def test_what_outruns_a_stages_own_cap_counts_under_the_runs(memory: Path) -> None:
+    ledger = open_books(memory, 1000, sub_caps=OWN)
+    ledger.reserve("r", 60, stage="review")
+    ledger.post("r", 170, overrun=True)
+    own = ledger.sub_caps()[1]
+    assert (own.posted, own.pending, own.excess) == (100, 0, 70)
+    assert figures(ledger) == (170, 0, 830)
+    assert ledger.totals().excess == 0
+    ledger.reserve("s", 830, stage="scale")
+    ledger.reserve("p", 0, stage="pilot")
+    ledger.post("p", 30, overrun=True)
+    assert ledger.totals().excess == 30
+    assert sum(c.posted + c.excess for c in ledger.sub_caps()) == 200
+    assert audit(ledger.database) == ()
+
+
+def test_a_stages_own_cap_is_a_constraint_of_the_database(memory: Path) -> None:
+    database = open_books(memory, 1000, sub_caps=OWN).database
+    with pytest.raises(sqlite3.IntegrityError, match="sub_cap"), database.transaction():
+        database.execute("UPDATE sub_caps SET posted = 60, pending = 41 WHERE name = 'review'")
+
+
+def test_a_stages_own_cap_is_set_once(memory: Path) -> None:
+    ledger = open_books(memory, 1000, sub_caps=OWN)
+    Ledger.create(ledger.database, 1000, sub_caps=OWN)
+    for other in ({}, {"pilot": 400}, OWN | {"pilot": 401}, OWN | {"scale": 900}):
+        with pytest.raises(LedgerError, match="set once"):
+            Ledger.create(ledger.database, 1000, sub_caps=other)
 
 
 def test_reconcile_charges_the_dead_in_full_and_spares_the_living(memory: Path) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from bookkeeping import Clock, in_memory, open_books
 
-from agent.errors import BudgetError, EngineError, StorageError
+from agent.errors import BudgetError, EngineError, LedgerError, StorageError
+from agent.money import chain
 from agent.money.audit import audit
 from agent.money.journal import Journal
 from agent.money.metered import EngineMeter, Lease
@@ -43,9 +44,15 @@ class FakeEngine:
 class Bench:
     """A meter, its clock, and engines that take 5 s to load and 2 s to close."""
 
-    def __init__(self, folder: Path, dollars: int = 1000, envelope: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dollars: int = 1000,
+        envelope: int | None = None,
+        sub_caps: dict[str, int] | None = None,
+    ) -> None:
         self.clock = Clock()
-        self.ledger = open_books(folder, dollars * DOLLAR)
+        self.ledger = open_books(folder, dollars * DOLLAR, sub_caps=sub_caps)
         self.engines: list[FakeEngine] = []
         journal = Journal(self.ledger)
         if envelope is not None:
@@ -70,10 +77,10 @@ class Bench:
         assert self.meter.run(op_id, work, stage="pilot", round=1) == {"done": op_id}
 
     def rows(self) -> list[tuple[str, float, float]]:
-        return [
-            (row.op_id, row.worst_case / DOLLAR, (row.actual or 0) / DOLLAR)
-            for row in self.ledger.rows()
-        ]
+        """What was posted, in that order: reserved and paid."""
+        reserved = {row.op_id: row.worst_case for row in self.ledger.rows()}
+        posted = [s.entry for s in chain.read(self.ledger.database) if s.entry.kind == "post"]
+        return [(e.op_id, reserved[e.op_id] / DOLLAR, e.amount / DOLLAR) for e in posted]
 
 
 def test_every_second_from_start_to_release_is_paid_for(memory: Path) -> None:
@@ -86,7 +93,7 @@ def test_every_second_from_start_to_release_is_paid_for(memory: Path) -> None:
     bench.meter.release()
     bench.clock.pass_(50)
     # The pause before b is due already, so it is part of what b reserves.
-    assert bench.rows() == [("a", 100, 15), ("b", 103, 23), ("engine-release", 0, 3)]
+    assert bench.rows() == [("a", 100, 15), ("b", 103, 23), ("engine-release", 5, 3)]
     spend = bench.ledger.spend(1)
     assert (spend.engine_seconds, spend.engine_usd) == (41.0, 41.0)
     assert (len(bench.engines), bench.engines[0].closed) == (1, 1)
@@ -111,9 +118,9 @@ def test_an_engine_opened_again_is_metered_again(memory: Path) -> None:
         bench.clock.pass_(1000)
     assert bench.rows() == [
         ("a", 100, 15),
-        ("engine-release", 0, 2),
+        ("engine-release", 5, 2),
         ("b", 100, 15),
-        ("engine-release#2", 0, 2),
+        ("engine-release#2", 5, 2),
     ]
 
 
@@ -124,7 +131,7 @@ def test_failed_work_is_paid_for_by_the_second(memory: Path, error: BaseExceptio
         bench.run("a", 10, error)
     bench.run("a", 20)
     bench.meter.release()
-    assert bench.rows() == [("a", 100, 15), ("a#2", 100, 20), ("engine-release", 0, 2)]
+    assert bench.rows() == [("a", 100, 15), ("a#2", 100, 20), ("engine-release", 5, 2)]
 
 
 def test_an_engine_that_cannot_be_opened_is_paid_for_and_forgotten(memory: Path) -> None:
@@ -153,7 +160,7 @@ def test_a_shorter_lease_is_taken_near_the_cap(memory: Path) -> None:
         bench.run("b", 16)
         bench.run("c", 1)
     bench.meter.release()
-    assert bench.rows() == [("a", 85, 10), ("b", 75, 16), ("engine-release", 0, 2)]
+    assert bench.rows() == [("a", 85, 10), ("b", 75, 16), ("engine-release", 5, 2)]
     assert bench.ledger.totals().excess == 0
 
 
@@ -187,10 +194,11 @@ def test_an_overrun_is_posted_and_shown(memory: Path) -> None:
     bench = Bench(memory, dollars=400)
     bench.run("a", 200)
     assert bench.rows() == [("a", 100, 205)]
-    assert bench.ledger.rows()[0].overrun == 105 * DOLLAR
+    assert next(r for r in bench.ledger.rows() if r.op_id == "a").overrun == 105 * DOLLAR
     bench.run("b", 500)
     totals = bench.ledger.totals()
-    assert (totals.confirmed_usd, totals.excess / DOLLAR) == (400, 305)
+    # 5 of the 400 stay reserved for the engine's release.
+    assert (totals.confirmed_usd, totals.excess / DOLLAR) == (395, 310)
     assert bench.ledger.spend(1).engine_usd == 705
     bench.meter.release()
     assert audit(bench.ledger.database) == ()
@@ -203,16 +211,18 @@ def test_within_an_envelope_the_lease_fits_the_envelope(memory: Path) -> None:
     with pytest.raises(BudgetError):
         bench.run("c", 1)
     bench.meter.release()
-    assert bench.rows() == [("a", 100, 50), ("b", 75, 20), ("engine-release", 0, 2)]
+    assert bench.rows() == [("a", 100, 50), ("b", 75, 20), ("engine-release", 5, 2)]
     assert bench.ledger.close_envelope("plan") == 58 * DOLLAR
     assert bench.ledger.totals().confirmed_usd == 72
 
 
-def test_a_release_after_the_envelope_is_closed_falls_to_the_cap(memory: Path) -> None:
+def test_an_envelope_is_not_closed_under_an_open_engine(memory: Path) -> None:
     bench = Bench(memory, envelope=130)
     bench.run("a", 45)
-    bench.ledger.close_envelope("plan")
+    with pytest.raises(LedgerError, match="pending"):
+        bench.ledger.close_envelope("plan")
     bench.meter.release()
+    assert bench.ledger.close_envelope("plan") == 78 * DOLLAR
     assert bench.ledger.totals().confirmed_usd == 52
 
 
@@ -239,6 +249,45 @@ def test_a_free_device_needs_no_money(memory: Path) -> None:
     bench.run("a", 10)
     bench.meter.release()
     assert bench.ledger.spend().engine_seconds == 17.0
+
+
+def test_the_money_to_finish_cannot_be_spent_on_anything_else(memory: Path) -> None:
+    bench = Bench(memory, dollars=200)
+    bench.run("a", 10)
+    with pytest.raises(BudgetError):
+        bench.ledger.reserve("review", 181 * DOLLAR, stage="review")
+    bench.ledger.reserve("review", 180 * DOLLAR, stage="review")
+    bench.clock.pass_(3)
+    bench.ledger.post("review", 180 * DOLLAR)
+    bench.meter.release()
+    assert bench.rows()[-1] == ("engine-release", 5, 5)
+    totals = bench.ledger.totals()
+    assert (totals.confirmed_usd, totals.remaining, totals.excess) == (200, 0, 0)
+    assert audit(bench.ledger.database) == ()
+
+
+def test_a_pause_that_is_expected_is_set_aside_except_within_a_plan(memory: Path) -> None:
+    bench = Bench(memory)
+    bench.meter.lease = Lease(RATE, seconds=100.0, pause_seconds=120.0)
+    bench.run("a", 10)
+    assert bench.ledger.totals().pending == 125 * DOLLAR
+    bench.meter.release()
+    bench.ledger.reserve_envelope("plan", 200 * DOLLAR)
+    bench.meter.journal = bench.meter.journal.within("plan")
+    bench.run("b", 10)
+    envelope = bench.ledger.envelope("plan")
+    assert envelope is not None and envelope.held == 5 * DOLLAR
+
+
+def test_a_lease_is_shortened_near_a_stages_own_cap(memory: Path) -> None:
+    bench = Bench(memory, sub_caps={"pilot": 90 * DOLLAR})
+    bench.run("a", 5)
+    with pytest.raises(BudgetError, match=r"the pilots' \$90\.00 pays for .* at least 60 s"):
+        bench.run("b", 16)
+        bench.run("c", 1)
+    bench.meter.release()
+    assert bench.rows() == [("a", 85, 10), ("b", 75, 16), ("engine-release", 5, 2)]
+    assert bench.ledger.sub_caps()[0].remaining == 62 * DOLLAR
 
 
 def test_release_without_an_engine_books_nothing(memory: Path) -> None:
@@ -301,8 +350,8 @@ def test_an_engine_that_its_lease_ended_costs_its_lease_and_is_released(memory: 
     with pytest.raises(EngineTimeout):
         bench.run("a", 500)
     assert bench.meter.engine is None and bench.engines[0].closed == 1
-    assert bench.rows() == [("a", 100, 100), ("engine-release", 0, 2.25)]
-    assert bench.ledger.rows()[0].overrun == 0
+    assert bench.rows() == [("a", 100, 100), ("engine-release", 5, 2.25)]
+    assert next(r for r in bench.ledger.rows() if r.op_id == "a").overrun == 0
     bench.run("a", 10)
     assert bench.rows()[2] == ("a#2", 100, 15), "another engine was opened"
     assert audit(bench.ledger.database) == ()
@@ -315,7 +364,7 @@ def test_an_engine_that_was_lost_is_paid_up_to_now_and_released(
     bench = LeasedBench(memory)
     with pytest.raises(type(error)):
         bench.run("a", 10, error)
-    assert bench.rows() == [("a", 100, 15), ("engine-release", 0, 2)]
+    assert bench.rows() == [("a", 100, 15), ("engine-release", 5, 2)]
     assert bench.meter.engine is None
     bench.meter.release()
     assert len(bench.rows()) == 2
@@ -354,7 +403,7 @@ def test_an_engine_stopped_while_it_opens_is_closed_and_paid_for(memory: Path) -
         with pytest.raises(EngineLost, match="stopped"):
             meter.run("a", lambda engine: {}, stage="pilot")
     assert meter.engine is None and [e.closed for e in bench.engines] == [1], "opened once only"
-    assert bench.rows() == [("a", 100, 5), ("engine-release", 0, 2), ("a#2", 100, 0)]
+    assert bench.rows() == [("a", 100, 5), ("engine-release", 5, 2)]
 
 
 @pytest.mark.parametrize("error", [EngineError("x"), EngineTimeout("x")])
@@ -372,6 +421,6 @@ def test_an_opening_that_fails_after_its_lease_is_paid_for_in_full(
     )
     with pytest.raises(type(error)):
         meter.run("a", lambda engine: {}, stage="pilot")
-    assert bench.rows() == [("a", 100, 100), ("engine-release", 0, 20)]
+    assert bench.rows() == [("a", 100, 100), ("engine-release", 5, 20)]
     meter.release()
     assert len(bench.rows()) == 2 and audit(bench.ledger.database) == ()

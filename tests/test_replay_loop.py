@@ -10,7 +10,7 @@ from agent import runner
 from agent.config_file import load_config
 from agent.policy import EXIT_CODES, MOST_REPLAYED, Step, after_replay
 from agent.records import Change, Review, RoundRecord, pilots
-from agent.reviewers.base import Keep, ReviewerAnswer, discard
+from agent.reviewers.base import Pay
 from agent.session import open_session
 from agent.stages import replaying
 from agent.stages.pilot import Place, keep_params
@@ -33,23 +33,15 @@ class Proposing:
     def __init__(self, proposals: Sequence[Proposal]) -> None:
         self.proposals = proposals
 
-    def worst_case_usd(self, learnings: str) -> float:
-        return 0.0
-
-    def review(
-        self, learnings: str, rounds: Sequence[RoundRecord], *, keep: Keep = discard
-    ) -> ReviewerAnswer:
+    def review(self, learnings: str, rounds: Sequence[RoundRecord], *, pay: Pay) -> Review:
         made = len(rounds) - 1
         left = made < len(self.proposals)
         wanted = self.proposals[made] if left else {}
         changes = tuple(Change(parameter=p, value=v, reason="why") for p, v in wanted.items())
-        review = Review(
+        return Review(
             diagnosis="tried in order", changes=changes, predictions=(), confidence=0.5,
             stop=not left,
         )  # fmt: skip
-        raw = review.model_dump_json()
-        keep(raw)
-        return ReviewerAnswer(review, raw, cost_usd=0.0, requests=0)
 
 
 def worked(

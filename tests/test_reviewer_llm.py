@@ -3,17 +3,20 @@
 import json
 import re
 import time
-from typing import Any
+from base64 import b64encode
+from typing import Any, Never
 
 import pytest
 from builders import story
 from fake_server import FakeServer, Play, chat, refusal, serving
+from purse import Purse
 
 from agent.config import ModelPrice, PricesSection, ReviewerSection
-from agent.errors import ConfigError, ReviewerError
+from agent.errors import BudgetError, ConfigError, ReviewerError
+from agent.records import Review
 from agent.reviewers import ReviewFailed, choose_reviewer
-from agent.reviewers.base import ReviewerAnswer
 from agent.reviewers.llm import MAX_REQUESTS, LlmReviewer
+from agent.reviewers.reply import read_reply
 
 REPORT = "# Learnings report\n\nrunaway 22/28\n"
 PRICES = PricesSection(
@@ -28,16 +31,16 @@ GOOD: dict[str, Any] = {
     "stop": False,
 }
 ANSWER = json.dumps(GOOD)
-USAGE_USD = 100 * 1e-6 + 50 * 10e-6
+USAGE_MICRO = 100 * 1 + 50 * 10
 
 
 class Trial:
     """One review against a server, with everything that came of it."""
 
     def __init__(self, *plays: Play, timeout: float = 20.0, **section: Any):
-        self.kept: list[str] = []
+        self.purse = Purse()
         self.slept: list[float] = []
-        self.answer: ReviewerAnswer | None = None
+        self.review: Review | None = None
         self.error: ReviewFailed | None = None
         with serving(plays) as server:
             self.server: FakeServer = server
@@ -48,46 +51,63 @@ class Trial:
                 api_key="canary-key-123",
                 sleep=self.slept.append,
             )
-            self.worst = reviewer.worst_case_usd(REPORT)
             start = time.monotonic()
             try:
-                self.answer = reviewer.review(REPORT, story()[:1], keep=self.kept.append)
+                self.review = reviewer.review(REPORT, story()[:1], pay=self.purse.pay)
             except ReviewFailed as error:
                 self.error = error
             self.seconds = time.monotonic() - start
 
     @property
-    def cost(self) -> float:
-        result = self.answer or self.error
-        assert result is not None
-        return result.cost_usd
+    def requests(self) -> int:
+        """Requests that were paid for."""
+        return len(self.purse.reserved)
 
     @property
-    def in_full(self) -> float:
-        """The price of one request of which nothing is known."""
-        return self.worst / MAX_REQUESTS
+    def kept(self) -> list[str]:
+        """Texts of the answers that were kept and can be read."""
+        return [read_reply(body).text for body in self.purse.kept]
 
     def check(self) -> None:
         """What holds for every ending."""
-        result = self.answer or self.error
-        assert result is not None
-        assert result.requests == len(self.server.requests) <= MAX_REQUESTS
-        assert 0 <= self.cost <= self.worst
-        assert "canary" not in str(self.error) + "".join(self.kept)
+        assert (self.review is None) != (self.error is None)
+        assert self.requests == len(self.purse.charged) == len(self.server.requests) <= MAX_REQUESTS
+        for charged, reserved in zip(self.purse.charged, self.purse.reserved, strict=True):
+            assert 0 <= charged <= reserved
+        assert "canary" not in str(self.error) + "".join(self.purse.kept)
 
 
-def test_a_good_answer_is_kept_booked_and_parsed():
+def test_a_good_answer_is_kept_paid_and_read():
     trial = Trial(chat(ANSWER))
     trial.check()
-    assert trial.answer is not None
-    assert trial.answer.review.changes[0].parameter == "response.stop"
-    assert trial.answer.raw == ANSWER and trial.kept == [ANSWER]
-    assert trial.cost == pytest.approx(USAGE_USD)
+    assert trial.review is not None
+    assert trial.review.changes[0].parameter == "response.stop"
+    assert trial.purse.kept == [chat(ANSWER).body.decode()] and trial.kept == [ANSWER]
+    assert trial.purse.charged == [USAGE_MICRO]
     sent = trial.server.requests[0]
     assert sent["response_format"]["json_schema"]["strict"] is True
     assert sent["messages"][-1] == {"role": "user", "content": REPORT}
     assert sent["max_tokens"] == 4096
     assert trial.server.headers[0]["authorization"] == "Bearer canary-key-123"
+
+
+def test_a_request_that_cannot_be_paid_is_not_sent():
+    def broke(worst_case: int) -> Never:
+        raise BudgetError("no money")
+
+    with serving([chat(ANSWER)]) as server:
+        section = ReviewerSection(kind="llm", model="m", base_url=server.url)
+        reviewer = LlmReviewer(section, prices=PRICES, api_key="k")
+        with pytest.raises(BudgetError):
+            reviewer.review(REPORT, story()[:1], pay=broke)
+    assert server.requests == []
+
+
+def test_an_answer_is_kept_before_it_is_priced_and_priced_before_it_is_read():
+    trial = Trial(Play(b"no JSON, but it was paid for"))
+    trial.check()
+    assert trial.purse.kept == ["no JSON, but it was paid for"]
+    assert trial.purse.charged == trial.purse.reserved
 
 
 ONCE = [
@@ -119,11 +139,11 @@ ONCE = [
 def test_a_fault_that_stays_ends_in_a_hold(play, requests, charge, message):
     trial = Trial(play)
     trial.check()
-    assert trial.error is not None and trial.error.requests == requests
+    assert trial.error is not None and trial.requests == requests
     assert message in str(trial.error)
     assert isinstance(trial.error, ReviewerError) and trial.error.exit_code == 9
-    lowest = 0.5 * trial.in_full * requests if charge == "full" else 0.0
-    assert lowest <= trial.cost <= (trial.worst if charge == "full" else 0.0)
+    full = trial.purse.reserved if charge == "full" else [0] * requests
+    assert trial.purse.charged == full
     assert len(trial.slept) == requests - 1
 
 
@@ -146,9 +166,9 @@ UNUSABLE = [
 def test_an_unusable_answer_is_asked_for_once_more(play):
     trial = Trial(play, chat(ANSWER))
     trial.check()
-    assert trial.answer is not None and trial.answer.requests == 2
+    assert trial.review is not None and trial.requests == 2
     assert len(trial.kept) == 2 and trial.kept[1] == ANSWER
-    assert trial.cost == pytest.approx(2 * USAGE_USD)
+    assert trial.purse.charged == [USAGE_MICRO] * 2
     roles = [m["role"] for m in trial.server.requests[1]["messages"]]
     assert roles == ["system", "user", "assistant", "user"]
     assert "cannot be used" in trial.server.requests[1]["messages"][-1]["content"]
@@ -158,14 +178,14 @@ def test_an_unusable_answer_is_asked_for_once_more(play):
 def test_an_answer_that_stays_unusable_holds_with_everything_kept(play):
     trial = Trial(play)
     trial.check()
-    assert trial.error is not None and trial.error.requests == 2
-    assert trial.error.raw == trial.kept[-1] and len(trial.kept) == 2
-    assert trial.cost == pytest.approx(2 * USAGE_USD)
+    assert trial.error is not None and trial.requests == 2
+    assert len(trial.kept) == 2
+    assert trial.purse.charged == [USAGE_MICRO] * 2
 
 
 def test_a_closed_thought_and_a_code_fence_are_taken_off():
     trial = Trial(chat(f"<think>\nLet me see {{.\n</think>\n\n```json\n{ANSWER}\n```\n"))
-    assert trial.answer is not None and trial.answer.requests == 1
+    assert trial.review is not None and trial.requests == 1
 
 
 LADDER = [
@@ -179,7 +199,8 @@ LADDER = [
 def test_the_ladder_steps_down_where_the_server_refuses_a_format(plays, rung):
     trial = Trial(*plays, chat(ANSWER))
     trial.check()
-    assert trial.answer is not None and trial.cost == pytest.approx(USAGE_USD)
+    assert trial.review is not None
+    assert trial.purse.charged == [0] * len(plays) + [USAGE_MICRO]
     last = trial.server.requests[-1]
     expected = [{"type": "json_object"}, None][rung - 1]
     assert last.get("response_format") == expected
@@ -190,7 +211,7 @@ def test_four_requests_in_all_over_ladder_retry_and_correction():
     plays = [refusal(400, "json_schema"), refusal(503), chat("no"), chat("no"), chat(ANSWER)]
     trial = Trial(*plays)
     trial.check()
-    assert trial.error is not None and trial.error.requests == 4
+    assert trial.error is not None and trial.requests == 4
     # A correction that only just fits does not start a further retry.
     assert len(trial.kept) == 2
 
@@ -200,27 +221,27 @@ def test_four_requests_in_all_over_ladder_retry_and_correction():
 )
 def test_retry_after_is_honoured_where_it_makes_sense(header, seconds):
     trial = Trial(refusal(429, retry_after=header), chat(ANSWER))
-    assert trial.answer is not None and trial.answer.requests == 2
+    assert trial.review is not None and trial.requests == 2
     assert trial.slept == [pytest.approx(seconds if seconds is not None else 0.5)]
-    assert trial.cost == pytest.approx(USAGE_USD)
+    assert trial.purse.charged == [0, USAGE_MICRO]
 
 
 def test_a_retry_after_beyond_the_deadline_ends_at_once():
     trial = Trial(refusal(429, retry_after="3600"))
-    assert trial.error is not None and trial.error.requests == 1 and trial.slept == []
+    assert trial.error is not None and trial.requests == 1 and trial.slept == []
     assert "asked to wait 3600 s" in str(trial.error)
 
 
 def test_a_retry_after_date_counts_from_now():
     trial = Trial(refusal(503, retry_after="Wed, 21 Oct 2015 07:28:00 GMT"), chat(ANSWER))
-    assert trial.slept == [0.0] and trial.answer is not None
+    assert trial.slept == [0.0] and trial.review is not None
 
 
 def test_a_server_error_that_passes_is_charged_in_full_and_retried():
     trial = Trial(refusal(500), chat(ANSWER))
     trial.check()
-    assert trial.answer is not None and trial.answer.requests == 2
-    assert USAGE_USD < trial.cost <= trial.in_full + USAGE_USD
+    assert trial.review is not None and trial.requests == 2
+    assert trial.purse.charged == [trial.purse.reserved[0], USAGE_MICRO]
 
 
 def test_an_address_where_nobody_listens_costs_nothing():
@@ -228,9 +249,10 @@ def test_an_address_where_nobody_listens_costs_nothing():
         url = server.url
     section = ReviewerSection(kind="llm", model="m", base_url=url, timeout_seconds=20)
     reviewer = LlmReviewer(section, prices=PRICES, api_key="k", sleep=lambda seconds: None)
-    with pytest.raises(ReviewFailed, match="ConnectError") as caught:
-        reviewer.review(REPORT, story()[:1])
-    assert caught.value.cost_usd == 0.0 and caught.value.requests == MAX_REQUESTS
+    purse = Purse()
+    with pytest.raises(ReviewFailed, match="ConnectError"):
+        reviewer.review(REPORT, story()[:1], pay=purse.pay)
+    assert purse.charged == [0] * MAX_REQUESTS
 
 
 SLOW = [
@@ -244,9 +266,9 @@ SLOW = [
 def test_the_deadline_is_total_and_what_is_unknown_is_charged(play):
     trial = Trial(play, timeout=1.0)
     trial.check()
-    assert trial.error is not None and trial.error.requests == 1
+    assert trial.error is not None and trial.requests == 1
     assert trial.seconds < 3.0
-    assert 0.5 * trial.in_full < trial.cost
+    assert trial.purse.charged == trial.purse.reserved
 
 
 USAGES = [
@@ -267,15 +289,24 @@ USAGES = [
 def test_usage_that_cannot_be_true_is_charged_in_full(usage):
     trial = Trial(chat(ANSWER, usage=usage))
     trial.check()
-    assert trial.answer is not None
-    assert 0.5 * trial.in_full < trial.cost <= trial.in_full
+    assert trial.review is not None
+    assert trial.purse.charged == trial.purse.reserved
 
 
-def test_the_worst_case_covers_every_request_with_a_correction():
-    long = chat("\x1b" * 60_000, usage=None)
-    trial = Trial(refusal(500), refusal(500), long, long)
+def test_a_correction_is_reserved_with_what_it_quotes():
+    trial = Trial(chat("no " * 600), chat(ANSWER))
     trial.check()
-    assert trial.error is not None and trial.error.requests == 4
+    first, second = trial.purse.reserved
+    assert second - first > 1800
+
+
+def test_an_echo_of_the_key_is_not_kept():
+    coded = b64encode(b"canary-key-123").decode()
+    echo = chat(f"you sent Bearer canary-key-123, in base64 {coded}")
+    trial = Trial(echo, Play(echo.body, 401), chat(ANSWER))
+    trial.check()
+    assert "Bearer ***, in base64 ***" in trial.kept[0]
+    assert "Y2FuYXJ5" not in str(trial.error)
 
 
 def test_a_model_without_a_price_is_refused_at_construction():
@@ -328,6 +359,6 @@ def test_an_llm_without_a_key_is_a_configuration_error(url):
 
 def test_no_environment_variable_redirects_the_request(monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
-    assert Trial(chat(ANSWER)).answer is not None
+    assert Trial(chat(ANSWER)).review is not None
     reviewer = LlmReviewer(ReviewerSection(model="m"), prices=PRICES, api_key="k")
     assert re.match(r"https://api\.openai\.com/", reviewer._endpoint.base_url)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from builders import story
+from purse import Purse
 
 from agent.config import ModelPrice, PricesSection, ReviewerSection
 from agent.guard import guard
@@ -51,22 +52,16 @@ def test_a_real_server_answers_and_nothing_leaves_the_bounds(address):
     few = {"random_samples": (), "flagged_samples": story()[0].flagged_samples[:1]}
     rounds = [story()[0].model_copy(update={**few, "review": None})]
     report = learnings(rounds, limit_usd=1.0, confirmed_usd=0.1, max_changes=4, rounds_left=2)
-    kept: list[str] = []
+    purse = Purse()
     params = rounds[-1].params
     try:
-        answer = reviewer.review(report, rounds, keep=kept.append)
+        review = reviewer.review(report, rounds, pay=purse.pay)
     except ReviewFailed as failure:
         print(failure)
-        result: ReviewFailed | None = failure
-        assert failure.raw == kept[-1]
     else:
-        result = None
-        print(answer.raw)
-        guarded = guard(answer.review, params, max_changes=4, tried=[params])
+        print(review)
+        guarded = guard(review, params, max_changes=4, tried=[params])
         print(guarded.applied, guarded.refused)
-        assert len(guarded.applied) + len(guarded.refused) == len(answer.review.changes)
-    cost, requests = (
-        (result.cost_usd, result.requests) if result else (answer.cost_usd, answer.requests)
-    )
-    assert 0 < cost <= reviewer.worst_case_usd(report)
-    assert 1 <= requests <= MAX_REQUESTS and len(kept) >= 1
+        assert len(guarded.applied) + len(guarded.refused) == len(review.changes)
+    assert 0 < sum(purse.charged) <= sum(purse.reserved)
+    assert 1 <= len(purse.reserved) <= MAX_REQUESTS and len(purse.kept) >= 1

@@ -18,6 +18,7 @@ from agent import runner
 from agent.config_file import load_config
 from agent.errors import ApprovalError, RunError, RunLocked
 from agent.lock import RunLock
+from agent.money.database import RunDatabase
 from agent.policy import Step
 from agent.session import open_session
 from agent.stages import planning
@@ -191,6 +192,55 @@ def test_rejecting_ends_the_run_and_keeps_everything(waiting: Path) -> None:
 def test_a_second_process_is_refused(waiting: Path) -> None:
     with RunLock(waiting / "r" / "run.lock"), pytest.raises(RunLocked, match=str(os.getpid())):
         runner.resume(waiting, "r", QUIET)
+
+
+def test_a_process_that_was_overtaken_can_write_nothing(waiting: Path) -> None:
+    folder = waiting / "r"
+
+    def everything() -> dict[Path, bytes]:
+        files = [p for p in folder.rglob("*") if p.is_file() and "sqlite" not in p.name]
+        return {path: path.read_bytes() for path in files}
+
+    with open_session(waiting, "r") as session, RunDatabase(folder / "run.sqlite") as another:
+        another.claim()
+        before = everything()
+        record = session.store.load_rounds()[0]
+        writes: list[Callable[[], object]] = [
+            lambda: session.note("done", "not so"),
+            lambda: session.store.save_round(record.model_copy(update={"reason": "not so"})),
+            lambda: session.store.put_artifact([{"not": "so"}]),
+            session.write_reports,
+        ]
+        for write in writes:
+            with pytest.raises(RunLocked):
+                write()
+        with pytest.raises(RunLocked), session.store.replacing_folder("dataset") as published:
+            (published / "train.jsonl").write_text("not so", encoding="utf-8")
+        assert everything() == before
+
+
+def test_a_finished_run_stays_finished_without_its_checkpoints(waiting: Path) -> None:
+    assert approve(waiting, "r", 120).status == "done"
+    rows = (waiting / "r" / "dataset" / "train.jsonl").read_bytes()
+    for path in (waiting / "r").glob("checkpoints.sqlite*"):
+        path.unlink()
+    ending = runner.resume(waiting, "r", QUIET)
+    assert (ending.status, ending.exit_code) == ("done", 0)
+    assert (waiting / "r" / "dataset" / "train.jsonl").read_bytes() == rows
+
+
+def test_a_plan_in_use_outlives_the_checkpoints(tmp_path: Path, scripted_yaml: Path) -> None:
+    """Its money is set aside, so that there is none left for planning again."""
+    reports = tmp_path / "reports"
+    config = load_config(scripted_yaml, limit_usd=0.0025)
+    assert runner.start(reports, config, "r", QUIET).status == "waiting"
+    plan = runner.offer(reports, "r", 120)
+    with open_session(reports, "r") as session:
+        session.approvals.authorise(session.approvals.approve(plan.hash), session.ledger)
+    for path in (reports / "r").glob("checkpoints.sqlite*"):
+        path.unlink()
+    ending = runner.resume(reports, "r", QUIET)
+    assert ending.status == "done", ending.reason
 
 
 def test_the_ledger_holds_every_cent(waiting: Path) -> None:

@@ -1,8 +1,12 @@
 """Commands that show what is known of a run, or of this machine, and change nothing."""
 
+from typing import Annotated
+
 import typer
 
 from agent.commands.options import CONFIG, REPORTS, Config, Json, Root, Run, put, resolve
+
+Csv = Annotated[bool, typer.Option("--csv", help="Print every attempt as a line of CSV.")]
 
 
 def status(run: Run, as_json: Json = False, reports: Root = REPORTS) -> None:
@@ -19,11 +23,18 @@ def report(run: Run, as_json: Json = False, reports: Root = REPORTS) -> None:
     put(screens.report(reports, resolve(reports, run)), as_json=as_json)
 
 
-def ledger(run: Run, as_json: Json = False, reports: Root = REPORTS) -> None:
-    """What was spent, by stage and round: confirmed, possible, remaining."""
-    from agent import screens
+def ledger(run: Run, as_json: Json = False, as_csv: Csv = False, reports: Root = REPORTS) -> None:
+    """What was spent and what may be, by stage and round, under each cap, and for each row."""
+    from agent import ledger_screen
+    from agent.errors import ConfigError
 
-    put(screens.ledger(reports, resolve(reports, run)), as_json=as_json)
+    if as_json and as_csv:
+        raise ConfigError("--json and --csv exclude each other: choose one")
+    name = resolve(reports, run)
+    if as_csv:
+        print(ledger_screen.attempts_csv(reports, name), end="")
+    else:
+        put(ledger_screen.ledger(reports, name), as_json=as_json)
 
 
 def doctor(config: Config = CONFIG, as_json: Json = False, reports: Root = REPORTS) -> None:

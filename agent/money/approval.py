@@ -2,7 +2,8 @@
 
 What a plan is stands in ``plan.py``; who may ask and how it is shown is the command line's; the
 money is ``ledger.py``'s. The one idea: an approval names the hash of everything it covers, so
-whatever changes makes it void, and using it and setting its money aside are one transaction.
+whatever changes makes it void, and using it and setting its money aside are one transaction. All
+that is said about plans is sealed in the ledger's chain.
 """
 
 import re
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 
 from agent.errors import ApprovalError
 from agent.money.amounts import usd_to_micro
+from agent.money.chain import Entry, append
 from agent.money.database import RunDatabase
 from agent.money.ledger import Ledger
 from agent.money.plan import Interval as Interval
@@ -40,10 +42,13 @@ class Approvals:
             found = self._db.query("SELECT rejected FROM plans WHERE hash = ?", (plan.hash,))
             if found and found[0]["rejected"] is not None:
                 raise ApprovalError(f"plan {_short(plan.hash)} was rejected: {found[0][0]}")
+            maximum = usd_to_micro(plan.max_cost_usd)
+            entry = Entry("offer", plan.hash, "scale", amount=maximum, digest=plan.hash)
+            at = append(self._db, entry)
             self._db.execute(
                 "INSERT INTO plans (hash, body, offered_at) VALUES (?, ?, ?)"
                 " ON CONFLICT (hash) DO UPDATE SET offered_at = excluded.offered_at",
-                (plan.hash, plan.canonical, self._db.clock()),
+                (plan.hash, plan.canonical, at),
             )
         return plan.hash
 
@@ -71,9 +76,10 @@ class Approvals:
                 return str(given[0]["id"])
             self._db.execute("UPDATE approvals SET state = 'void' WHERE state = 'given'")
             approval = f"approval-{secrets.token_hex(8)}"
+            at = append(self._db, Entry("approve", approval, "scale", digest=digest))
             self._db.execute(
                 "INSERT INTO approvals (id, plan, approved_at) VALUES (?, ?, ?)",
-                (approval, digest, self._db.clock()),
+                (approval, digest, at),
             )
         return approval
 
@@ -127,7 +133,9 @@ class Approvals:
             if plan is not None:
                 _check_same(approved, plan)
             self._check_no_other(approval)
-            ledger.reserve_envelope(approval, usd_to_micro(approved.max_cost_usd))
+            maximum = usd_to_micro(approved.max_cost_usd)
+            append(self._db, Entry("use", approval, "scale", amount=maximum, digest=approved.hash))
+            ledger.reserve_envelope(approval, maximum)
             self._db.execute("UPDATE approvals SET state = 'used' WHERE id = ?", (approval,))
         return approval
 
@@ -151,11 +159,13 @@ class Approvals:
 
     def reject(self, reason: str) -> None:
         """Record a person's no: every plan offered so far, and a yes not yet used, are void."""
+        reason = reason or "no reason given"
         with self._db.transaction():
+            append(self._db, Entry("reject", "plans", "scale", note=reason))
             self._db.execute(
                 "UPDATE plans SET rejected = ? WHERE rejected IS NULL"
                 " AND hash NOT IN (SELECT plan FROM approvals WHERE state = 'used')",
-                (reason or "no reason given",),
+                (reason,),
             )
             self._db.execute("UPDATE approvals SET state = 'void' WHERE state = 'given'")
 

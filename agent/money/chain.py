@@ -1,40 +1,52 @@
 """The ledger's entries: append-only, each sealed with a hash over itself and the one before.
 
-What entries mean is in ``ledger.py``; replaying them against the books is in
-``audit.py``. The one idea: an entry that is changed, removed or slipped in breaks every seal
-after it, and the totals row pins the last one.
+What entries mean is in ``ledger.py``, ``approval.py`` and ``database.py``; replaying them against
+the books is in ``audit.py``. The one idea: an entry that is changed, removed or slipped in breaks
+every seal after it, and the totals row pins the last one.
 """
 
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from agent.money.database import RunDatabase
+from agent.errors import RunError
 
-EntryKind = Literal["open", "reserve", "post", "void", "envelope", "close"]
+if TYPE_CHECKING:
+    from agent.money.database import RunDatabase
+
+EntryKind = Literal[
+    "open", "claim", "reserve", "post", "void", "envelope", "close",
+    "offer", "approve", "reject", "use",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One event in the life of the run's money."""
+    """One event in the life of the run's money, or in what a person said about a plan."""
 
     kind: EntryKind
-    """open: the cap; reserve, post, void: an operation; envelope, close: an envelope."""
+    """open: the cap, or a stage's own; claim: a process that writes from now on; reserve, post,
+    void: an operation; envelope, close: an envelope; offer, approve, reject, use: a plan."""
     op_id: str
-    """The operation's attempt, or the envelope."""
+    """The operation's attempt, the envelope, the plan's hash, or the approval."""
     stage: str
     """pilot, review, scale, ..."""
-    round: int | None
+    round: int | None = None
     """The round it belongs to, if to one."""
-    envelope: str | None
+    envelope: str | None = None
     """The envelope that it draws on."""
-    amount: int
-    """Micro-dollars: the worst case, the actual cost, the maximum, or what was released."""
+    amount: int = 0
+    """Micro-dollars: the cap, the worst case, the actual cost, the maximum, or what was released;
+    of a claim, the process's id."""
     excess: int = 0
     """Micro-dollars of a post that do not fit under the cap."""
+    engine_seconds: float = 0.0
+    """Wall seconds of the engine that a post is for."""
     note: str = ""
     """What else is to be known of it."""
+    digest: str = ""
+    """SHA-256 of the result that a post is stored with, or of the plan that is meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,33 +69,41 @@ def seal(entry: Entry, *, seq: int, at: float, owner: int, previous: str) -> Sea
     """``entry`` with its hash, chained to the ``previous`` one."""
     body = [
         previous, seq, at, owner, entry.kind, entry.op_id, entry.stage, entry.round,
-        entry.envelope, entry.amount, entry.excess, entry.note,
+        entry.envelope, entry.amount, entry.excess, entry.engine_seconds, entry.note, entry.digest,
     ]  # fmt: skip
     text = json.dumps(body, separators=(",", ":"), allow_nan=False)
     return SealedEntry(seq, at, entry, owner, hashlib.sha256(text.encode("ascii")).hexdigest())
 
 
-def append(database: RunDatabase, entry: Entry) -> None:
-    """Add ``entry`` to the chain, within the caller's transaction."""
-    (pin,) = database.query("SELECT entries, head FROM totals")
+def append(database: "RunDatabase", entry: Entry, *, owner: int | None = None) -> float:
+    """Add ``entry`` to the chain, within the caller's transaction, and return when that was.
+
+    Raises:
+        RunError: if the books were never opened.
+    """
+    found = database.query("SELECT entries, head FROM totals")
+    if not found:
+        raise RunError(f"{database.path} holds no ledger: the run was never started")
     sealed = seal(
         entry,
-        seq=pin["entries"] + 1,
-        at=database.clock(),
-        owner=database.owner,
-        previous=pin["head"],
+        seq=found[0]["entries"] + 1,
+        at=float(database.clock()),
+        owner=database.owner if owner is None else owner,
+        previous=found[0]["head"],
     )
     database.execute(
-        "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             sealed.seq, sealed.at, entry.kind, entry.op_id, entry.stage, entry.round,
-            entry.envelope, entry.amount, entry.excess, entry.note, sealed.owner, sealed.hash,
+            entry.envelope, entry.amount, entry.excess, entry.engine_seconds, entry.note,
+            entry.digest, sealed.owner, sealed.hash,
         ),
     )  # fmt: skip
     database.execute("UPDATE totals SET entries = ?, head = ?", (sealed.seq, sealed.hash))
+    return sealed.at
 
 
-def read(database: RunDatabase) -> list[SealedEntry]:
+def read(database: "RunDatabase") -> list[SealedEntry]:
     """Every entry, in order, as stored."""
     return [
         SealedEntry(
@@ -91,7 +111,7 @@ def read(database: RunDatabase) -> list[SealedEntry]:
             row["at"],
             Entry(
                 row["kind"], row["op_id"], row["stage"], row["round"], row["envelope"],
-                row["amount"], row["excess"], row["note"],
+                row["amount"], row["excess"], row["engine_seconds"], row["note"], row["digest"],
             ),
             row["owner"],
             row["hash"],

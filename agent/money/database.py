@@ -2,6 +2,7 @@
 
 Knows nothing of money; tables are in ``schema.py``. The one idea: whatever must be true
 together is written in one immediate transaction, and a transaction begun inside another joins it.
+Whoever only looks opens the file read-only, which leaves it as it is, byte for byte.
 SQLite before 3.51.3 can corrupt a file in WAL mode with two writers, so the rollback journal is
 used, and EXTRA makes its removal durable too.
 """
@@ -14,8 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from agent.errors import AgentError, LedgerError, RunError, RunLocked, StorageError
+from agent.money.chain import Entry, append
 from agent.money.schema import TABLES, VERSION
 
 WAIT_SECONDS: Final = 30.0
@@ -36,15 +39,25 @@ class RunDatabase:
     """A run's database, usable from any thread of this process."""
 
     def __init__(
-        self, path: Path, *, create: bool = False, clock: Callable[[], float] = time.time
+        self,
+        path: Path,
+        *,
+        create: bool = False,
+        read_only: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """Open the file at ``path``, made first if ``create`` is set.
 
+        With ``read_only`` neither it nor its folder is written to, nor has to be writable.
+
         Raises:
-            RunError: if it is missing, damaged, or of a later version.
+            RunError: if it is missing, damaged, or of another version; with ``read_only`` also if
+                a process that was killed left it in the middle of a transaction.
             StorageError: if the disk refuses.
         """
+        assert not (create and read_only)
         self.path = path
+        self.read_only = read_only
         self.clock = clock
         self.owner = 0
         self._depth = 0
@@ -60,17 +73,23 @@ class RunDatabase:
             raise
 
     def _connect(self) -> sqlite3.Connection:
+        mode = "ro" if self.read_only else "rwc"
         sql = sqlite3.connect(
-            self.path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False
+            f"file:{quote(str(self.path.absolute()))}?mode={mode}",
+            uri=True,
+            timeout=WAIT_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
         )
         sql.row_factory = sqlite3.Row
         return sql
 
     def _prepare(self) -> None:
-        with self._errors():
-            for pragma in ("journal_mode=TRUNCATE", "synchronous=EXTRA", "foreign_keys=ON"):
-                self._sql.execute(f"PRAGMA {pragma}").fetchall()
-        if self._version() == 0:
+        if not self.read_only:
+            with self._errors():
+                for pragma in ("journal_mode=TRUNCATE", "synchronous=EXTRA", "foreign_keys=ON"):
+                    self._sql.execute(f"PRAGMA {pragma}").fetchall()
+        if self._version() == 0 and not self.read_only:
             with self.transaction():
                 # Asked again, since another process may have made the tables meanwhile.
                 if self._version() == 0:
@@ -104,14 +123,28 @@ class RunDatabase:
         Returns:
             The fencing number, which is higher than every earlier one.
         """
+        pid, host = os.getpid(), os.uname().nodename
         with self.transaction():
-            self.execute(
-                "INSERT INTO owners (pid, host, at) VALUES (?, ?, ?)",
-                (os.getpid(), os.uname().nodename, self.clock()),
-            )
-            (row,) = self.query("SELECT max(epoch) FROM owners")
-        self.owner = int(row[0])
-        return self.owner
+            (row,) = self.query("SELECT coalesce(max(epoch), 0) + 1 FROM owners")
+            epoch = int(row[0])
+            at = append(self, Entry("claim", "run", "run", amount=pid, note=host), owner=epoch)
+            self.execute("INSERT INTO owners VALUES (?, ?, ?, ?)", (epoch, pid, host, at))
+        self.owner = epoch
+        return epoch
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All that is queried within is of one instant, whatever other processes write."""
+        with self._lock:
+            if self._sql.in_transaction:
+                yield
+                return
+            with self._errors():
+                self._sql.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._sql.execute("ROLLBACK")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -185,6 +218,14 @@ def _translated(error: sqlite3.DatabaseError, path: Path) -> Exception:
     """The error for a person that stands for SQLite's."""
     code: Any = getattr(error, "sqlite_errorcode", None)
     kind = code & 0xFF if isinstance(code, int) else None
+    if code == sqlite3.SQLITE_READONLY_ROLLBACK:
+        return RunError(
+            f"{path} was left in the middle of a transaction by a process that was killed: "
+            "resume the run once, which repairs it"
+        )
+    # Text that is not UTF-8 is found by Python, which gives no code.
+    if kind is None and isinstance(error, sqlite3.OperationalError):
+        kind = sqlite3.SQLITE_CORRUPT
     if kind in _STORAGE:
         return StorageError(f"cannot use {path}: {_STORAGE[kind]}, then resume the run")
     if kind in _DAMAGED:

@@ -6,6 +6,7 @@ and is never bought again, or it has none, is charged for what it may have cost,
 another attempt under another id.
 """
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -119,7 +120,11 @@ class Journal:
         with database.transaction():
             # What was really spent is booked even where the bound was wrong.
             self.ledger.post(
-                attempt, outcome.actual_micro, engine_seconds=outcome.engine_seconds, overrun=True
+                attempt,
+                outcome.actual_micro,
+                engine_seconds=outcome.engine_seconds,
+                overrun=True,
+                digest=hashlib.sha256(body.encode("utf-8")).hexdigest(),
             )
             database.execute("INSERT INTO results VALUES (?, ?, ?)", (op_id, attempt, body))
         return body
@@ -145,7 +150,7 @@ class _Paying:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        if error is None:
+        if error is None or self._settled():
             return
         known = self._incurred(error) if self._incurred else None
         name = type(error).__name__
@@ -161,3 +166,8 @@ class _Paying:
                 overrun=True,
                 note=f"failed: {name}",
             )
+
+    def _settled(self) -> bool:
+        """Whether it is booked already: a commit whose last fsync failed may have been made."""
+        row = statement.find(self._ledger.database, self._attempt)
+        return row is not None and row.state != "pending"

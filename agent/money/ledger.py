@@ -8,12 +8,14 @@ and are not counted against the cap a second time.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from agent.errors import LedgerError, RunError
-from agent.money import books, statement
+from agent.money import books, caps, statement
 from agent.money.amounts import check_micro, show_usd
+from agent.money.caps import SubCap
 from agent.money.chain import Entry, append
 from agent.money.database import RunDatabase
 from agent.money.statement import Envelope, LedgerRow, StageTotal, Totals
@@ -23,6 +25,7 @@ UNKNOWN: Final = "outcome unknown: charged in full"
 """Note of a post whose true cost is not known."""
 KILLED: Final = "killed: charged up to its last sign of life"
 """Note of a post for an attempt whose process died at a known time."""
+_NONE: Final[Mapping[str, int]] = MappingProxyType({})
 _OP_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}(#[0-9]{1,6})?")
 
 
@@ -40,22 +43,30 @@ class Ledger:
             raise RunError(f"{database.path} holds no ledger: the run was never started")
 
     @classmethod
-    def create(cls, database: RunDatabase, limit: int) -> "Ledger":
+    def create(
+        cls, database: RunDatabase, limit: int, *, sub_caps: Mapping[str, int] = _NONE
+    ) -> "Ledger":
         """Open the books with a cap of ``limit``; the same again changes nothing.
 
+        ``sub_caps`` are the caps of stages that have one, by a name of ``caps.SUB_CAPS``.
+
         Raises:
-            LedgerError: if they were opened with another cap.
+            LedgerError: if they were opened with other caps.
         """
-        check_micro(limit)
+        wanted = {name: sub_caps.get(name) for name in caps.SUB_CAPS}
+        assert sub_caps.keys() <= wanted.keys()
+        for amount in (limit, *sub_caps.values()):
+            check_micro(amount)
         with database.transaction():
             if not database.query("SELECT 1 FROM totals"):
-                database.execute("INSERT INTO totals (id, cap) VALUES (1, ?)", (limit,))
-                append(database, Entry("open", "cap", "run", None, None, limit))
+                caps.open_books(database, limit, wanted)
         ledger = cls(database)
-        if (found := ledger.totals().limit) != limit:
+        found = {own.name: own.cap for own in ledger.sub_caps()}
+        if (ledger.totals().limit, found) != (limit, wanted):
             raise LedgerError(
-                f"this run's cap is {show_usd(found)}, found {show_usd(limit)}: "
-                "a cap is set once; start another run for another cap"
+                f"this run's caps are {caps.describe(ledger.totals().limit, found)}, found "
+                f"{caps.describe(limit, wanted)}: a cap is set once; start another run for "
+                "another cap"
             )
         return ledger
 
@@ -84,15 +95,16 @@ class Ledger:
                     raise LedgerError(f"operation {op_id!r} was reserved otherwise before: {held}")
                 return
             if envelope is None:
-                books.move(self.database, asked=worst_case, pending=worst_case)
+                books.set_aside(self.database, stage, worst_case)
             else:
                 books.draw(self.database, envelope, asked=worst_case, held=worst_case)
+            entry = Entry("reserve", op_id, stage, round, envelope, worst_case)
+            at = append(self.database, entry)
             self.database.execute(
                 "INSERT INTO operations (op_id, stage, round, envelope, worst_case, owner, at)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (op_id, *wanted, self.database.owner, self.database.clock()),
+                (op_id, *wanted, self.database.owner, at),
             )
-            append(self.database, Entry("reserve", op_id, stage, round, envelope, worst_case))
 
     def post(
         self,
@@ -102,11 +114,13 @@ class Ledger:
         engine_seconds: float = 0.0,
         overrun: bool = False,
         note: str = "",
+        digest: str = "",
     ) -> None:
         """Book what a reserved attempt cost; the same again changes nothing.
 
         ``overrun`` admits more than was reserved: it is counted against the cap as far as it
         fits, and what does not fit is booked as excess, outside the cap and in full view.
+        ``digest`` is the SHA-256 of the result that is stored with it.
 
         Raises:
             LedgerError: if the attempt was never reserved, is settled otherwise, or costs more
@@ -130,10 +144,13 @@ class Ledger:
                 " engine_seconds = ?, note = ? WHERE op_id = ?",
                 (actual, excess, engine_seconds, note, op_id),
             )
-            entry = Entry(
-                "post", op_id, held.stage, held.round, held.envelope, actual, excess, note
-            )
-            append(self.database, entry)
+            append(
+                self.database,
+                Entry(
+                    "post", op_id, held.stage, held.round, held.envelope, actual, excess,
+                    float(engine_seconds), note, digest,
+                ),
+            )  # fmt: skip
 
     def void(self, op_id: str, *, note: str = "") -> None:
         """Give a reservation back: nothing was sent. The same again changes nothing.
@@ -152,7 +169,7 @@ class Ledger:
                 "UPDATE operations SET state = 'void', note = ? WHERE op_id = ?", (note, op_id)
             )
             entry = Entry(
-                "void", op_id, held.stage, held.round, held.envelope, held.worst_case, 0, note
+                "void", op_id, held.stage, held.round, held.envelope, held.worst_case, note=note
             )
             append(self.database, entry)
 
@@ -165,8 +182,8 @@ class Ledger:
         process reserved is known to be dead.
 
         Args:
-            known: What an attempt is known to have cost, at most its worst case; None, if that is
-                not known, charges it in full.
+            known: What an attempt is known to have cost; None, if that is not known, charges it
+                in full.
 
         Returns:
             The attempts that were charged.
@@ -182,7 +199,7 @@ class Ledger:
                 if cost is None:
                     self.post(row.op_id, row.worst_case, note=UNKNOWN)
                 else:
-                    self.post(row.op_id, min(cost, row.worst_case), note=KILLED)
+                    self.post(row.op_id, cost, overrun=True, note=KILLED)
         return tuple(row.op_id for row in left)
 
     def reserve_envelope(self, envelope: str, maximum: int, *, stage: str = "scale") -> None:
@@ -198,7 +215,7 @@ class Ledger:
                 if (held.maximum, held.stage, held.state) != (maximum, stage, "open"):
                     raise LedgerError(f"envelope {envelope!r} was set aside otherwise: {held}")
                 return
-            books.move(self.database, asked=maximum, pending=maximum)
+            books.set_aside(self.database, stage, maximum)
             self.database.execute(
                 "INSERT INTO envelopes (id, stage, maximum) VALUES (?, ?, ?)",
                 (envelope, stage, maximum),
@@ -220,7 +237,7 @@ class Ledger:
                     f"envelope {envelope!r} has {show_usd(held.held)} pending: "
                     "post or void its operations first"
                 )
-            books.move(self.database, pending=-held.left)
+            books.set_aside(self.database, held.stage, -held.left)
             self.database.execute("UPDATE envelopes SET state = 'closed' WHERE id = ?", (envelope,))
             append(self.database, Entry("close", envelope, held.stage, None, None, held.left))
         return held.left
@@ -228,6 +245,15 @@ class Ledger:
     def totals(self) -> Totals:
         """Cap, confirmed and pending."""
         return statement.totals(self.database)
+
+    def sub_caps(self) -> tuple[SubCap, ...]:
+        """The stages' own caps, with what is used of them."""
+        return caps.sub_caps(self.database)
+
+    def room(self, stage: str) -> int:
+        """What can still be reserved for ``stage``, under the cap and its own."""
+        own = caps.sub_cap(self.database, stage)
+        return min(self.totals().remaining, own.remaining)
 
     def by_stage(self) -> list[StageTotal]:
         """Sums by stage and round."""

@@ -3,6 +3,11 @@
 The engine computes, the journal remembers; this file only turns wall time into money. The one
 idea: costs are due cumulatively since the engine's start, and each posting takes all that is due,
 so that loading, pauses and clean-up cannot fall between two micro-batches.
+
+To finish takes money for one thing only: the seconds between the last micro-batch and the engine's
+release. They are reserved before it is opened and stay reserved until it is closed, under the cap,
+the stage's own and the plan's, so that no review and no micro-batch can use them up. All else that
+ends a run (measuring, merging, reports) happens without an engine, and costs nothing here.
 """
 
 import time
@@ -11,11 +16,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from agent.errors import BudgetError
-from agent.lock import HEARTBEAT_SECONDS
 from agent.money.amounts import show_usd, time_to_micro, time_within
+from agent.money.caps import sub_cap
 from agent.money.journal import Journal, Outcome
-from agent.money.ledger import Ledger
-from agent.money.statement import LedgerRow, last_posted, next_attempt
+from agent.money.killed import CLOSING
+from agent.money.statement import next_attempt
 from pipeline.engine.base import Engine, Leased, Replan, Replanning, Stoppable
 from pipeline.errors import EngineLost, EngineOutOfMemory, EngineTimeout
 
@@ -31,7 +36,10 @@ class Lease:
     min_seconds: float = 60.0
     """A shorter lease than ``seconds`` is taken near the cap, but none shorter than this."""
     release_seconds: float = 5.0
-    """What closing the engine may take; kept free under the cap."""
+    """What closing the engine may take; reserved as long as it is open."""
+    pause_seconds: float = 0.0
+    """The longest that it may stay open without working, such as while a review is awaited;
+    reserved too, except within a plan, where nothing is awaited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +51,6 @@ class _Bill:
 _NOTHING: Final = _Bill(0, 0.0)
 _GONE: Final = (EngineLost, EngineOutOfMemory, EngineTimeout)
 """Errors after which an engine is of no more use."""
-
-
-def cost_of_killed(
-    ledger: Ledger, *, usd_per_hour: float, last_alive: float | None
-) -> Callable[[LedgerRow], int | None]:
-    """What an engine's attempt cost whose process was killed; None where that is not known.
-
-    The engine's own process dies with the one that pays for it, so it ran: from what was posted
-    last, or from the reservation, to the last sign of life and the two intervals in which it may
-    have come after.
-    A review's cost is its provider's to know, not the clock's.
-    """
-
-    def cost(row: LedgerRow) -> int | None:
-        if last_alive is None or row.stage == "review":
-            return None
-        since = last_posted(ledger.database, row) or row.at
-        seconds = last_alive + 2 * HEARTBEAT_SECONDS - min(since, row.at)
-        return time_to_micro(max(seconds, 2 * HEARTBEAT_SECONDS), usd_per_hour)
-
-    return cost
 
 
 class EngineMeter:
@@ -86,7 +73,7 @@ class EngineMeter:
         self._started: float | None = None
         self._paid = _NOTHING
         self._offered = _NOTHING
-        self._purpose: tuple[str, int | None] = ("pilot", None)
+        self._closing: str | None = None
         self.replans: tuple[Replan, ...] = ()
         """What running out of memory changed in the last operation, bought or looked up."""
 
@@ -115,8 +102,9 @@ class EngineMeter:
         if (stored := self.journal.find(op_id)) is not None:
             self.replans = tuple(Replan(**r) for r in stored.result.get("replans", ()))
             return stored.result
-        self.replans, self._purpose = (), (stage, round)
-        end = self._lease_end()
+        self.replans = ()
+        end = self._lease_end(stage)
+        self._keep_closing(stage, round)
         try:
             return self.journal.once(
                 op_id,
@@ -133,8 +121,8 @@ class EngineMeter:
             raise
         finally:
             self._paid = self._offered
-            if self._engine is None and self._running().seconds > end.seconds:
-                self._post_tail(self._offer({}))  # opening one failed after its lease
+            if self._engine is None:
+                self._post_closing(self._offer({}))  # opening one failed, after its lease perhaps
             self._settled()
 
     def stop(self) -> None:
@@ -154,29 +142,37 @@ class EngineMeter:
             self._engine.close()
         finally:
             self._engine = None
-            self._post_tail(self._offer({}))
+            self._post_closing(self._offer({}))
             self._settled()
 
-    def _lease_end(self) -> _Bill:
+    def _lease_end(self, stage: str) -> _Bill:
         """The bill since the engine's start at the end of a lease that begins now."""
         rate, now = self.lease.usd_per_hour, self._running()
         due = now.micro - self._paid.micro
-        free = max(0, self._free() - due - time_to_micro(self.lease.release_seconds, rate))
+        kept = self._closing_cost() if self._closing is None else 0
+        room, where = self._free(stage)
+        free = max(0, room - due - kept)
         seconds = min(self.lease.seconds, time_within(free, rate))
         shortest = min(self.lease.min_seconds, self.lease.seconds)
         if seconds < shortest:
             raise BudgetError(
-                f"{show_usd(free)} left for the engine pays for {seconds:.0f} s at "
+                f"{show_usd(free)} left under {where} pays for {seconds:.0f} s of the engine at "
                 f"${rate:g} an hour; a micro-batch needs at least {shortest:.0f} s"
             )
         return _Bill(now.micro + min(free, time_to_micro(seconds, rate)), now.seconds + seconds)
 
-    def _free(self) -> int:
+    def _free(self, stage: str) -> tuple[int, str]:
+        """What the next reservation may take, and the cap that sets it."""
         ledger = self.journal.ledger
         if self.journal.envelope is None:
-            return ledger.totals().remaining
+            totals, own = ledger.totals(), sub_cap(ledger.database, stage)
+            if own.remaining < totals.remaining:
+                return own.remaining, own.title
+            return totals.remaining, f"the cap of {show_usd(totals.limit)}"
         envelope = ledger.envelope(self.journal.envelope)
-        return envelope.free if envelope is not None else 0
+        if envelope is None:
+            return 0, "an envelope that does not exist"
+        return envelope.free, f"the approved {show_usd(envelope.maximum)}"
 
     def _work(self, work: Callable[[Engine], dict[str, Any]], end: _Bill) -> Outcome:
         self._check_stopped()
@@ -227,19 +223,30 @@ class EngineMeter:
             self._started = None
             self._paid = self._offered = _NOTHING
 
-    def _post_tail(self, tail: Outcome) -> None:
-        ledger = self.journal.ledger
-        stage, round = self._purpose
-        name = next_attempt(ledger.database, "engine-release")
-        with ledger.database.transaction():
-            # The time is spent already: nothing is left to reserve.
-            ledger.reserve(name, 0, stage=stage, round=round, envelope=self._open_envelope())
-            ledger.post(name, tail.actual_micro, engine_seconds=tail.engine_seconds, overrun=True)
+    def _closing_cost(self) -> int:
+        pause = self.lease.pause_seconds if self.journal.envelope is None else 0.0
+        return time_to_micro(self.lease.release_seconds + pause, self.lease.usd_per_hour)
 
-    def _open_envelope(self) -> str | None:
-        name = self.journal.envelope
-        envelope = self.journal.ledger.envelope(name) if name is not None else None
-        return name if envelope is not None and envelope.state == "open" else None
+    def _keep_closing(self, stage: str, round: int | None) -> None:
+        """Set aside what the engine's release will cost, before it is opened."""
+        if self._closing is not None:
+            return
+        ledger = self.journal.ledger
+        name = next_attempt(ledger.database, CLOSING)
+        envelope = self.journal.envelope
+        ledger.reserve(name, self._closing_cost(), stage=stage, round=round, envelope=envelope)
+        self._closing = name
+
+    def _post_closing(self, tail: Outcome) -> None:
+        """Post what is due since the last micro-batch; nothing if there was no engine to close."""
+        if self._closing is None:
+            return
+        ledger, seconds = self.journal.ledger, tail.engine_seconds
+        if seconds > 0:
+            ledger.post(self._closing, tail.actual_micro, engine_seconds=seconds, overrun=True)
+        else:
+            ledger.void(self._closing, note="no engine was opened")
+        self._closing = None
 
 
 def _replans(engine: Engine) -> tuple[Replan, ...]:

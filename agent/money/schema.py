@@ -2,12 +2,13 @@
 
 No behaviour: what is written where is decided in ``ledger.py``, ``journal.py`` and ``approval.py``.
 The one idea: rules that must hold whatever the code does are constraints here, first of all
-that what is posted and what is pending never exceed the cap.
+that what is posted and what is pending never exceed the cap, nor a stage's own. Whatever the other
+tables hold follows from ``entries``, which ``audit.py`` replays.
 """
 
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Stored as SQLite's ``user_version``; a file of a later version is refused."""
 
 GENESIS: Final = "0" * 64
@@ -16,7 +17,7 @@ GENESIS: Final = "0" * 64
 TABLES: Final = (
     # Who writes; only the newest owner may, so a runner that was taken for dead cannot come back.
     """CREATE TABLE owners (
-        epoch INTEGER PRIMARY KEY AUTOINCREMENT,
+        epoch INTEGER PRIMARY KEY,
         pid INTEGER NOT NULL,
         host TEXT NOT NULL,
         at REAL NOT NULL
@@ -31,6 +32,16 @@ TABLES: Final = (
         entries INTEGER NOT NULL DEFAULT 0,
         head TEXT NOT NULL DEFAULT '{GENESIS}',
         CONSTRAINT cap CHECK (posted + pending <= cap)
+    ) STRICT""",
+    # A row for each of pilot, review and scale; a NULL cap leaves it to the run's own. excess is
+    # what was spent beyond the sub-cap, whether or not it fits under the run's.
+    """CREATE TABLE sub_caps (
+        name TEXT PRIMARY KEY,
+        cap INTEGER CHECK (cap >= 0),
+        posted INTEGER NOT NULL DEFAULT 0 CHECK (posted >= 0),
+        pending INTEGER NOT NULL DEFAULT 0 CHECK (pending >= 0),
+        excess INTEGER NOT NULL DEFAULT 0 CHECK (excess >= 0),
+        CONSTRAINT sub_cap CHECK (posted + pending <= cap)
     ) STRICT""",
     """CREATE TABLE envelopes (
         id TEXT PRIMARY KEY,
@@ -58,18 +69,21 @@ TABLES: Final = (
         at REAL NOT NULL,
         CHECK ((state = 'posted') = (actual IS NOT NULL))
     ) STRICT""",
+    # digest is the SHA-256 of what an entry is about and that stands elsewhere: a result, a plan.
     """CREATE TABLE entries (
         seq INTEGER PRIMARY KEY,
         at REAL NOT NULL,
-        kind TEXT NOT NULL
-            CHECK (kind IN ('open', 'reserve', 'post', 'void', 'envelope', 'close')),
+        kind TEXT NOT NULL CHECK (kind IN ('open', 'claim', 'reserve', 'post', 'void', 'envelope',
+            'close', 'offer', 'approve', 'reject', 'use')),
         op_id TEXT NOT NULL,
         stage TEXT NOT NULL,
         round INTEGER,
         envelope TEXT,
         amount INTEGER NOT NULL CHECK (amount >= 0),
-        excess INTEGER NOT NULL DEFAULT 0 CHECK (excess >= 0),
+        excess INTEGER NOT NULL CHECK (excess >= 0),
+        engine_seconds REAL NOT NULL CHECK (engine_seconds >= 0),
         note TEXT NOT NULL,
+        digest TEXT NOT NULL,
         owner INTEGER NOT NULL,
         hash TEXT NOT NULL UNIQUE
     ) STRICT""",

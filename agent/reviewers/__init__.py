@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 
 from agent.config import PricesSection, ReviewerSection
 from agent.errors import ConfigError
-from agent.reviewers.base import Keep, Reviewer, ReviewerAnswer, ReviewFailed
+from agent.reviewers.base import Bill, Pay, Reviewer, ReviewFailed
 
-__all__ = ["Keep", "ReviewFailed", "Reviewer", "ReviewerAnswer", "choose_reviewer"]
+__all__ = ["Bill", "Pay", "ReviewFailed", "Reviewer", "choose_reviewer"]
 
 
 def choose_reviewer(

@@ -1,11 +1,13 @@
-"""The seam between the loop and whoever reviews: what is asked, answered, and charged.
+"""The seam between the loop and whoever reviews: what is asked, answered, and paid for.
 
 A reviewer is given the learnings report exactly as it is stored, and answers with a typed review.
-The one idea: an answer that was paid for is never lost. Each raw answer is handed to ``keep``
-before it is parsed, and a failure carries the last one with what it cost.
+The one idea: every request is paid for by itself. Its worst case is reserved before it is sent,
+its answer is kept before it is read, and what nobody settled is charged in full; so a reviewer
+knows prices, and nothing of books.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,40 +15,28 @@ from agent.errors import ReviewerError
 from agent.records import Review, RoundRecord
 
 Keep = Callable[[str], None]
-"""Stores one raw answer, before it is parsed."""
+"""Stores the body of one answer durably, before it is read."""
 
 
-def discard(raw: str) -> None:
-    """A :data:`Keep` that keeps nothing."""
+@dataclass(slots=True)
+class Bill:
+    """What one request came to; as it is made, the outcome is unknown and charged in full."""
+
+    keep: Keep
+    """Where the answer goes before it is read."""
+    cost_micro: int | None = None
+    """Micro-dollars by the provider's own count; None if that is unknown."""
+    unbilled: bool = False
+    """Nothing was sent, or the provider refused it: nothing is charged."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReviewerAnswer:
-    """One review and what it took to get it."""
-
-    review: Review
-    """The validated answer; what it asks for is still to be guarded."""
-    raw: str
-    """The text that it was read from."""
-    cost_usd: float
-    """Dollars to post, failed requests included."""
-    requests: int
-    """Requests on the wire."""
+Pay = Callable[[int], AbstractContextManager[Bill]]
+"""Pays for one request: reserves its worst case in micro-dollars, or raises a BudgetError, then
+hands out the bill to fill in, and settles it when the block ends, however it ends."""
 
 
 class ReviewFailed(ReviewerError):
-    """No usable review: the run holds. Carries what was answered and what it cost."""
-
-    def __init__(
-        self, message: str, *, raw: str = "", cost_usd: float = 0.0, requests: int = 0
-    ) -> None:
-        super().__init__(message)
-        self.raw = raw
-        """The last raw answer; empty when there was none."""
-        self.cost_usd = cost_usd
-        """Dollars to post."""
-        self.requests = requests
-        """Requests on the wire."""
+    """No usable review: the run holds. What was paid for it is in the books."""
 
 
 class Reviewer(Protocol):
@@ -56,19 +46,15 @@ class Reviewer(Protocol):
     def name(self) -> str:
         """``rules``, or ``llm:<model>``."""
 
-    def worst_case_usd(self, learnings: str) -> float:
-        """What one review of ``learnings`` can cost at most, to be reserved before it."""
-
-    def review(
-        self, learnings: str, rounds: Sequence[RoundRecord], *, keep: Keep = discard
-    ) -> ReviewerAnswer:
+    def review(self, learnings: str, rounds: Sequence[RoundRecord], *, pay: Pay) -> Review:
         """A review of the last of ``rounds``, which ``learnings`` reports.
 
         Args:
             learnings: The report, byte for byte as stored.
             rounds: The records that it was made from, oldest first.
-            keep: Called with each raw answer before it is parsed.
+            pay: Pays for each request; one that is not paid for is not sent.
 
         Raises:
-            ReviewFailed: if there is no usable answer; it carries the cost all the same.
+            ReviewFailed: if there is no usable answer.
+            BudgetError: if the next request does not fit under the cap.
         """

@@ -2,8 +2,8 @@
 
 Chat Completions is the common subset of OpenAI, vLLM, llama.cpp and Ollama. The one idea: every
 ending is classified once, here, by two questions: may it be tried again, and may it have been
-billed? Reading the
-body is ``agent/reviewers/reply.py``'s; retries and budgets are ``agent/reviewers/llm.py``'s.
+billed? What comes back is rid of our key before anybody sees it. Reading the body is
+``agent/reviewers/reply.py``'s; retries and budgets are ``agent/reviewers/llm.py``'s.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.reviewers.reply import Reply, read_reply
 from agent.reviewers.tariff import Message
+from pipeline.redact import Redactor
 from prompts.render import inline
 
 if TYPE_CHECKING:
@@ -67,24 +67,14 @@ def post_chat(
     *,
     response_format: Mapping[str, Any] | None,
     seconds: float,
-) -> Reply:
-    """Send one request and read its reply, all within ``seconds``.
+) -> str:
+    """Send one request, once, and return the body of its answer, all within ``seconds``.
 
     Raises:
         RequestFailed: for every other ending, classified.
     """
-    try:
-        body = asyncio.run(_send(endpoint, messages, response_format, seconds))
-    except RequestFailed as failure:
-        if endpoint.api_key in str(failure):  # an echo of our headers must not reach a report
-            failure.args = (str(failure).replace(endpoint.api_key, "***"),)
-        raise
-    try:
-        return read_reply(body)
-    except ValueError as error:
-        message = f"status 200 with a body that is no chat completion ({error})"
-        found = inline(body, 200)
-        raise RequestFailed(f"{message}: {found}", retry=False, billed=True) from None
+    body = asyncio.run(_send(endpoint, messages, response_format, seconds))
+    return Redactor(endpoint.api_key)(body)
 
 
 async def _send(
@@ -114,9 +104,9 @@ async def _send(
             )
             return raw.content.decode("utf-8", "replace")
     except openai.APIStatusError as error:
-        raise _status_failure(error) from None
+        raise _status_failure(error, Redactor(endpoint.api_key)) from None
     except openai.APIConnectionError as error:
-        raise _connection_failure(error) from None
+        raise _connection_failure(error, Redactor(endpoint.api_key)) from None
     except _BodyTooLarge as error:
         raise RequestFailed(str(error), retry=False, billed=True) from None
     except TimeoutError:
@@ -158,10 +148,10 @@ async def _bound_body(response: "httpx2.Response") -> None:
     response.stream = Bounded()
 
 
-def _status_failure(error: "openai.APIStatusError") -> RequestFailed:
+def _status_failure(error: "openai.APIStatusError", redacted: Redactor) -> RequestFailed:
     status = error.status_code
     failure = RequestFailed(
-        f"status {status}: {inline(error.response.text, 500)}",
+        f"status {status}: {inline(redacted(error.response.text), 500)}",
         retry=status in _RETRYABLE or status >= 500,
         billed=not 400 <= status < 500 or status == 408,
         status=status,
@@ -170,13 +160,13 @@ def _status_failure(error: "openai.APIStatusError") -> RequestFailed:
     return failure
 
 
-def _connection_failure(error: "openai.APIConnectionError") -> RequestFailed:
+def _connection_failure(error: "openai.APIConnectionError", redacted: Redactor) -> RequestFailed:
     import httpx2
 
     cause = error.__cause__
     unsent = isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
     kind = type(cause).__name__ if cause else type(error).__name__
-    text = f"{kind}: {inline(str(cause or error), 300)}"
+    text = f"{kind}: {inline(redacted(str(cause or error)), 300)}"
     return RequestFailed(text, retry=True, billed=not unsent)
 
 

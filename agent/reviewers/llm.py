@@ -1,9 +1,9 @@
 """The reviewer that is a language model behind any OpenAI-compatible chat endpoint.
 
-It asks, books what the request cost, keeps the raw answer, and only then reads it. At most
-:data:`MAX_REQUESTS` requests are sent for one review, over the ladder of structured output (JSON
-schema, JSON object, plain), transport retries and one repeat with the validation error; all of
-them within one deadline. What a request is and how it can end is ``agent/reviewers/chat.py``.
+It pays for each request by itself, keeps what came back, and only then looks for a review in it. At
+most :data:`MAX_REQUESTS` requests are sent for one review, over the ladder of structured output
+(JSON schema, JSON object, plain), transport retries and one repeat with the validation error; all
+of them within one deadline. What a request is and how it can end is ``agent/reviewers/chat.py``.
 """
 
 import json
@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 
 from agent.config import PricesSection, ReviewerSection
 from agent.errors import ConfigError, ReviewerError
-from agent.records import RoundRecord
-from agent.review import METRICS, parse_review, review_schema
-from agent.reviewers.base import Keep, ReviewerAnswer, ReviewFailed, discard
+from agent.records import Review, RoundRecord
+from agent.review import METRICS, review_schema
+from agent.reviewers.base import Pay, ReviewFailed
 from agent.reviewers.chat import Endpoint, RequestFailed, post_chat
-from agent.reviewers.reply import Reply
+from agent.reviewers.reply import Reply, read_reply
 from agent.reviewers.tariff import Message, Tariff, exact_encoding
-from prompts.render import render
+from prompts.render import inline, render
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
 """Where requests go when no base_url is configured."""
@@ -32,24 +32,18 @@ SYSTEM_TEMPLATE: Final = "reviewer_system.md.j2"
 """The system prompt's template; its digest belongs into the record of a review."""
 _LADDER: Final = ("json_schema", "json_object", "plain")
 _QUOTED_CHARS: Final = 2000
-_CORRECTION_TOKENS: Final = 16_384  # 2,000 quoted and 500 explaining characters, in bytes at most
 _FORMAT_WORDS: Final = ("response_format", "json_schema", "json_object", "schema", "grammar")
 
 
 @dataclass(slots=True)
-class _Tally:
-    """What one review has used so far; the one thing here that changes."""
+class _Sitting:
+    """One review under way; the one thing here that changes."""
 
+    pay: Pay
     deadline: float
     requests: int = 0
-    cost_usd: float = 0.0
-    raw: str = ""
     rung: int = 0
     messages: list[Message] = field(default_factory=list)
-
-    def failed(self, why: str) -> ReviewFailed:
-        """The error that holds the run, with everything kept."""
-        return ReviewFailed(why, raw=self.raw, cost_usd=self.cost_usd, requests=self.requests)
 
 
 class LlmReviewer:
@@ -82,67 +76,58 @@ class LlmReviewer:
         self._clock = clock
         self._sleep = sleep
 
-    def worst_case_usd(self, learnings: str) -> float:
-        """Every request in full, each with the longest correction in it."""
-        prompt = self._prompt_bound(self._prompt(learnings, schema=True)) + _CORRECTION_TOKENS
-        return MAX_REQUESTS * self._tariff.bound_usd(prompt)
-
-    def review(
-        self, learnings: str, rounds: Sequence[RoundRecord], *, keep: Keep = discard
-    ) -> ReviewerAnswer:
+    def review(self, learnings: str, rounds: Sequence[RoundRecord], *, pay: Pay) -> Review:
         """Ask the model for a review of ``learnings``.
 
         Raises:
-            ReviewFailed: if there is no usable answer; it carries the cost all the same.
+            ReviewFailed: if there is no usable answer.
+            BudgetError: if a request does not fit under the cap; it is not sent.
         """
-        tally = _Tally(deadline=self._clock() + self._section.timeout_seconds)
+        sitting = _Sitting(pay, self._clock() + self._section.timeout_seconds)
         corrections: list[Message] = []
         while True:
-            reply = self._ask(learnings, corrections, tally)
-            tally.raw = reply.text
-            keep(reply.text)
+            reply = self._ask(learnings, corrections, sitting)
             try:
-                if reply.problem:
-                    raise ReviewerError(reply.problem)
-                review = parse_review(reply.text)
+                return reply.review()
             except ReviewerError as error:
-                if corrections or tally.requests >= MAX_REQUESTS:
-                    raise tally.failed(f"no usable review from {self.name}: {error}") from error
+                if corrections or sitting.requests >= MAX_REQUESTS:
+                    raise ReviewFailed(f"no usable review from {self.name}: {error}") from error
                 corrections = _correction(reply.text, str(error))
-            else:
-                return ReviewerAnswer(review, reply.text, tally.cost_usd, tally.requests)
 
-    def _ask(self, learnings: str, corrections: Sequence[Message], tally: _Tally) -> Reply:
+    def _ask(self, learnings: str, corrections: Sequence[Message], sitting: _Sitting) -> Reply:
         """One reply, stepping down the ladder where the server refuses a rung."""
         while True:
-            schema = _LADDER[tally.rung] != "json_schema"
-            tally.messages = [*self._prompt(learnings, schema=schema), *corrections]
+            schema = _LADDER[sitting.rung] != "json_schema"
+            sitting.messages = [*self._prompt(learnings, schema=schema), *corrections]
             try:
-                reply: Reply = self._retrying(tally)(self._request, tally)
+                reply: Reply = self._retrying(sitting)(self._request, sitting)
                 return reply
             except RequestFailed as failure:
-                steps_down = _about_format(failure) and tally.rung + 1 < len(_LADDER)
-                if not steps_down or tally.requests >= MAX_REQUESTS:
-                    raise tally.failed(self._explain(failure, tally)) from failure
-                tally.rung += 1
+                steps_down = _about_format(failure) and sitting.rung + 1 < len(_LADDER)
+                if not steps_down or sitting.requests >= MAX_REQUESTS:
+                    raise ReviewFailed(self._explain(failure, sitting)) from failure
+                sitting.rung += 1
 
-    def _request(self, tally: _Tally) -> Reply:
-        """Send one request and book it, before anyone looks at the answer."""
-        seconds = tally.deadline - self._clock()
+    def _request(self, sitting: _Sitting) -> Reply:
+        """Pay for one request, send it, and keep and price its answer before it is read."""
+        seconds = sitting.deadline - self._clock()
         if seconds <= 0:
             raise RequestFailed("the deadline has passed", retry=False, billed=False)
-        tally.requests += 1
-        form = _response_format(_LADDER[tally.rung])
-        bound = self._prompt_bound(tally.messages)
-        try:
-            reply = post_chat(self._endpoint, tally.messages, response_format=form, seconds=seconds)
-        except RequestFailed as failure:
-            tally.cost_usd += self._tariff.bound_usd(bound) if failure.billed else 0.0
-            raise
-        tally.cost_usd += self._tariff.charge_usd(reply, bound)
+        form, messages = _response_format(_LADDER[sitting.rung]), sitting.messages
+        bound = self._prompt_bound(messages)
+        with sitting.pay(self._tariff.bound_micro(bound)) as bill:
+            sitting.requests += 1
+            try:
+                body = post_chat(self._endpoint, messages, response_format=form, seconds=seconds)
+            except RequestFailed as failure:
+                bill.unbilled = not failure.billed
+                raise
+            bill.keep(body)
+            reply = _read(body)
+            bill.cost_micro = self._tariff.charge_micro(reply, bound)
         return reply
 
-    def _retrying(self, tally: _Tally) -> Any:
+    def _retrying(self, sitting: _Sitting) -> Any:
         from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
 
         backoff = wait_exponential(multiplier=0.5, max=20)
@@ -153,8 +138,8 @@ class LlmReviewer:
             return backoff(state) if asked is None else asked
 
         def stop(state: RetryCallState) -> bool:
-            late = self._clock() + state.upcoming_sleep >= tally.deadline
-            return late or tally.requests >= MAX_REQUESTS
+            late = self._clock() + state.upcoming_sleep >= sitting.deadline
+            return late or sitting.requests >= MAX_REQUESTS
 
         return Retrying(
             retry=retry_if_exception(lambda e: isinstance(e, RequestFailed) and e.retry),
@@ -177,7 +162,7 @@ class LlmReviewer:
         """Tokens of a request at most; the schema may count as part of the prompt."""
         return self._tariff.prompt_bound(messages, extra=json.dumps(review_schema()))
 
-    def _explain(self, failure: RequestFailed, tally: _Tally) -> str:
+    def _explain(self, failure: RequestFailed, sitting: _Sitting) -> str:
         hint = {
             401: f"; check the key in {self._section.api_key_env}",
             403: f"; check what the key in {self._section.api_key_env} may use",
@@ -187,7 +172,7 @@ class LlmReviewer:
         asked = f"; the server asked to wait {wait:.0f} s" if wait is not None else ""
         return (
             f"no review from {self._section.model!r} at {self._endpoint.base_url} after "
-            f"{tally.requests} request(s): {failure}{hint}{asked}"
+            f"{sitting.requests} request(s): {failure}{hint}{asked}"
         )
 
 
@@ -220,6 +205,14 @@ def _is_address(url: str) -> bool:
         return False
     clean = url.isprintable() and " " not in url
     return clean and parts.scheme in {"http", "https"} and bool(host)
+
+
+def _read(body: str) -> Reply:
+    try:
+        return read_reply(body)
+    except ValueError as error:
+        told = f"status 200 with a body that is no chat completion ({error}): {inline(body, 200)}"
+        raise RequestFailed(told, retry=False, billed=True) from None
 
 
 def _message(role: str, content: str) -> Message:

@@ -1,4 +1,4 @@
-"""The body of a chat completion: its text, whether that can be an answer, and the usage.
+"""The body of a chat completion: its text, whether that can be an answer, the usage, the review.
 
 Servers disagree about everything but these few fields, so nothing else is looked at. A count that
 is not a plausible number is no count.
@@ -9,6 +9,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from agent.errors import ReviewerError
+from agent.records import Review
+from agent.review import parse_review
 from agent.strict_json import load_strict
 
 _MAX_BYTES: Final = 4 * 1024 * 1024  # decoded; the transport's own limit is lower
@@ -24,6 +27,16 @@ class Reply:
     """Why the text cannot be an answer (refusal, cut, empty), or None."""
     usage: tuple[int, int] | None
     """Prompt and completion tokens as the server counts them; None if it gave no sane count."""
+
+    def review(self) -> Review:
+        """The review in it.
+
+        Raises:
+            ReviewerError: if it holds none that can be used; the message says why.
+        """
+        if self.problem:
+            raise ReviewerError(self.problem)
+        return parse_review(self.text)
 
 
 class _Usage(BaseModel):

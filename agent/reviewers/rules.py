@@ -12,7 +12,7 @@ from typing import Final
 
 from agent.guard import guard
 from agent.records import Change, Prediction, Review, RoundRecord
-from agent.reviewers.base import Keep, ReviewerAnswer, discard
+from agent.reviewers.base import Pay
 from agent.reviewers.evidence import Evidence, differing, gather, kept_share
 from agent.reviewers.moves import Remedy
 from agent.reviewers.remedies import REMEDIES
@@ -30,18 +30,9 @@ class RulesReviewer:
     def __init__(self, *, max_changes: int) -> None:
         self._max_changes = max_changes
 
-    def worst_case_usd(self, learnings: str) -> float:
-        """Nothing."""
-        return 0.0
-
-    def review(
-        self, learnings: str, rounds: Sequence[RoundRecord], *, keep: Keep = discard
-    ) -> ReviewerAnswer:
-        """A review from the records; the report says the same in words and is not read."""
-        review = recommend(rounds, max_changes=self._max_changes)
-        raw = review.model_dump_json()
-        keep(raw)
-        return ReviewerAnswer(review, raw, cost_usd=0.0, requests=0)
+    def review(self, learnings: str, rounds: Sequence[RoundRecord], *, pay: Pay) -> Review:
+        """A review from the records, free; the report says the same in words and is not read."""
+        return recommend(rounds, max_changes=self._max_changes)
 
 
 def recommend(rounds: Sequence[RoundRecord], *, max_changes: int) -> Review:

@@ -3,16 +3,19 @@
 A byte-level tokenizer never makes more tokens than there are UTF-8 bytes, so bytes bound every
 model from above. Where tiktoken's own table lies in ``TIKTOKEN_CACHE_DIR``, OpenAI's models are
 counted exactly instead. tiktoken downloads what it misses, so the table is checked first. The one
-idea: what cannot be true is charged in full, so that nothing is ever under-counted.
+idea: usage that cannot be true is no usage, so that its request is charged in full.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import Final
 
 from agent.config import ModelPrice
+from agent.money.amounts import check_micro
 from agent.reviewers.reply import Reply
 
 Message = Mapping[str, str]
@@ -39,25 +42,27 @@ class Tariff:
         texts = [*(message["content"] for message in messages), extra]
         return _OVERHEAD_TOKENS + sum(_tokens(text, self.encoding) for text in texts)
 
-    def bound_usd(self, prompt_bound: int) -> float:
-        """What a request with at most ``prompt_bound`` prompt tokens can cost."""
-        return self._usd(prompt_bound, self.max_output_tokens)
+    def bound_micro(self, prompt_bound: int) -> int:
+        """Micro-dollars that a request with at most ``prompt_bound`` prompt tokens can cost."""
+        return self._micro(prompt_bound, self.max_output_tokens)
 
-    def charge_usd(self, reply: Reply, prompt_bound: int) -> float:
-        """What ``reply`` cost by its usage where that can be true, else in full."""
+    def charge_micro(self, reply: Reply, prompt_bound: int) -> int | None:
+        """What ``reply`` cost by its usage, rounded up; None where that cannot be true."""
         if reply.usage is None:
-            return self.bound_usd(prompt_bound)
+            return None
         prompt, completion = reply.usage
         possible = (
             prompt <= prompt_bound
             and completion <= self.max_output_tokens
             and (completion > 0 or not reply.text)
         )
-        return self._usd(prompt, completion) if possible else self.bound_usd(prompt_bound)
+        return self._micro(prompt, completion) if possible else None
 
-    def _usd(self, prompt: int, completion: int) -> float:
-        cost = prompt * self.price.input_usd_per_million
-        return (cost + completion * self.price.output_usd_per_million) / 1e6
+    def _micro(self, prompt: int, completion: int) -> int:
+        # Exact: a price stands for the decimal that it prints as, a sum of floats does not.
+        read = prompt * Fraction(str(self.price.input_usd_per_million))
+        written = completion * Fraction(str(self.price.output_usd_per_million))
+        return check_micro(ceil(read + written))  # dollars a million are micro-dollars each
 
 
 def exact_encoding(model: str, environ: Mapping[str, str]) -> str | None:

@@ -38,8 +38,8 @@ def publish(session: Session, approval: str, reason: str) -> Decision:
         "stopped": reason,
     }
     _write(session, name, every, facts, published=verdict.published)
-    session.close_envelope(approval)
     session.note("running", "the data set is written", dataset=facts | {"folder": name})
+    session.close_envelope(approval)
     where = f"{rows} rows in {name}/"
     if not verdict.published:
         return Decision(Step.DONE_UNVERIFIED, f"{where}; QC over the union {verdict.words}")

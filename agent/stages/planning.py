@@ -35,8 +35,14 @@ SLOWER = 2.0
 
 
 def offer(session: Session, round_: int, show: Show) -> tuple[Decision, str]:
-    """Release the engine, offer the plan of the configured size, and name it by its hash."""
+    """Release the engine, offer the plan of the configured size, and name it by its hash.
+
+    Where a plan is in use already, since checkpoints were lost, it is that one.
+    """
     session.meter.release()
+    if (approval := yes_given(session)) is not None:
+        used = session.approvals.approved_plan(approval)
+        return Decision(Step.CONTINUE, f"plan {used.hash[:12]} is in use"), used.hash
     plan = make_plan(session, session.config.scale.examples)
     session.approvals.offer(plan)
     show({"kind": "phase", "text": f"plan {plan.hash[:12]} waits for approval"})
@@ -47,6 +53,12 @@ def offer(session: Session, round_: int, show: Show) -> tuple[Decision, str]:
     return Decision(
         Step.CONTINUE, f"round {round_} passed; plan {plan.hash[:12]} offered"
     ), plan.hash
+
+
+def yes_given(session: Session) -> str | None:
+    """Id of the approval that the run works under or has worked under, whatever was lost since."""
+    dataset = session.store.load_run().dataset
+    return session.approvals.in_use() or (str(dataset["approval"]) if dataset else None)
 
 
 def accept(session: Session, answer: str) -> Decision:
@@ -75,7 +87,7 @@ def make_plan(session: Session, examples: int) -> Plan:
     loading = _loading_seconds(session)
     wanted = max(examples, round(examples * scale.max_attempts_factor))
     longest = (wanted * each + loading) * SLOWER + SPARE_SECONDS
-    most = min(time_to_micro(longest, lease.usd_per_hour), session.ledger.totals().remaining)
+    most = min(time_to_micro(longest, lease.usd_per_hour), session.ledger.room("scale"))
     attempts = min(wanted, _affordable(most, lease, each=each, loading=loading))
     kept = forecast(rows, attempts=attempts, target=examples)
     seconds = _duration(kept, each, loading)
@@ -193,7 +205,7 @@ def _seconds_per_attempt(session: Session, record: RoundRecord, drawn: int) -> f
 
 
 def _affordable(most: int, lease: Lease, *, each: float, loading: float) -> int:
-    """Attempts that ``most`` micro-dollars pay for, a shortest lease kept free to the end.
+    """Attempts that ``most`` micro-dollars pay for, a shortest lease and the engine's release kept.
 
     Raises:
         BudgetError: if they pay for none.
@@ -201,11 +213,12 @@ def _affordable(most: int, lease: Lease, *, each: float, loading: float) -> int:
     seconds = time_within(most, lease.usd_per_hour)
     if math.isinf(seconds):
         return sys.maxsize
-    found = int((seconds - loading - min(lease.min_seconds, lease.seconds)) / max(each, 1e-9))
+    kept = min(lease.min_seconds, lease.seconds) + lease.release_seconds
+    found = int((seconds - loading - kept) / max(each, 1e-9))
     if found < 1:
         raise BudgetError(
-            f"{show_usd(most)} are left, which at ${lease.usd_per_hour:g} an hour pay for "
-            f"{seconds:.0f} s: not enough to load the model and lease it for one micro-batch"
+            f"{show_usd(most)} are left for scale, which at ${lease.usd_per_hour:g} an hour pay "
+            f"for {seconds:.0f} s: not enough to load the model and lease it for one micro-batch"
         )
     return found
 

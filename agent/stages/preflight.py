@@ -72,7 +72,7 @@ def check(session: Session, show: Show) -> tuple[Decision, str]:
     critics = calibration(session)
     params = critics.apply(session.config.parameters)
     check_need(session, params, show)
-    session.note("running", "preflight is done", replans=_replans(session))
+    session.note("running", "preflight is done", replans=replans(session))
     show({"kind": "phase", "text": f"preflight done: {critics.describe(params.critic)}"})
     return Decision(Step.CONTINUE, "preflight passed"), keep_params(session, params)
 
@@ -124,7 +124,7 @@ def _calibrate(session: Session, engine: Engine) -> dict[str, Any]:
     }
 
 
-def _replans(session: Session) -> tuple[dict[str, Any], ...]:
+def replans(session: Bought) -> tuple[dict[str, Any], ...]:
     """Batches that were made smaller when memory ran out, before the first round."""
     bought = [session.paid(op) for op in PREFLIGHT_OPS if session.has(op)]
     return tuple(replan for found in bought for replan in found.get("replans", ()))

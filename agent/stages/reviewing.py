@@ -1,19 +1,19 @@
 """Review and apply: what the reviewer is sent, what it answers, and what of that takes effect.
 
-The report is stored byte for byte before it is sent, every raw answer before it is parsed, and
-the answer once in the journal, so that a crash neither pays twice nor forgets.
+The report is stored byte for byte before it is sent, and the review once in the journal. What its
+requests cost, and that none is paid for twice or forgotten, is ``agent/stages/requests.py``'s.
 """
 
 from agent.guard import guard
 from agent.learnings import learnings
-from agent.money.amounts import micro_to_usd, usd_to_micro
+from agent.money.amounts import micro_to_usd
 from agent.money.journal import Outcome
 from agent.policy import Decision, Step, after_review
 from agent.records import Review, ReviewRecord, pilots
-from agent.reviewers.base import ReviewFailed
 from agent.session import Session, Show
 from agent.stages.pilot import Place, keep_params
 from agent.stages.preflight import calibration
+from agent.stages.requests import Requests, op_id
 
 
 def learnings_path(round_: int) -> str:
@@ -25,10 +25,10 @@ def ask(session: Session, round_: int, show: Show) -> Decision:
     """Send the learnings report, or find the answer that was stored.
 
     Raises:
-        BudgetError: if the worst case of a review does not fit under the cap.
+        BudgetError: if the worst case of its next request does not fit under the cap.
         ReviewerError: if there is no usable answer; the run holds.
     """
-    name = f"r{round_:02d}/review"
+    name = op_id(round_)
     show({"kind": "phase", "text": f"round {round_}: review by {session.reviewer.name}"})
     if session.journal.find(name) is None:
         _consult(session, round_, name)
@@ -36,41 +36,23 @@ def ask(session: Session, round_: int, show: Show) -> Decision:
 
 
 def _consult(session: Session, round_: int, name: str) -> None:
-    rounds = session.store.load_rounds()[:round_]
-    text = _report(session, round_)
-    session.store.write_text(learnings_path(round_), text)
-    answers: list[str] = []
-
-    def keep(raw: str) -> None:
-        answers.append(raw)
-        session.store.write_text(f"rounds/{round_:02d}-answer-{len(answers)}.txt", raw)
-
-    def consult() -> Outcome:
-        answer = session.reviewer.review(text, rounds, keep=keep)
-        result = {
-            "review": answer.review.model_dump(mode="json"),
-            "requests": answer.requests,
-        }
-        return Outcome(result, usd_to_micro(answer.cost_usd))
-
+    """Get a review, unless one was paid for and kept just before a crash, and remember it."""
+    requests = Requests(session.ledger, session.store, round_)
+    review = requests.kept_review()
+    if review is None:
+        text = report(session, round_)
+        session.store.write_text(learnings_path(round_), text)
+        rounds = session.store.load_rounds()[:round_]
+        review = session.reviewer.review(text, rounds, pay=requests.pay)
+    result = {"review": review.model_dump(mode="json"), "answers": requests.digests()}
+    # Its requests are paid for already, each by itself.
     session.journal.once(
-        name,
-        worst_case=usd_to_micro(session.reviewer.worst_case_usd(text)),
-        stage="review",
-        round=round_,
-        do=consult,
-        incurred=_incurred,
+        name, worst_case=0, stage="review", round=round_, do=lambda: Outcome(result, 0)
     )
 
 
-def _incurred(error: BaseException) -> Outcome | None:
-    """A failed review knows what it cost; anything else is charged in full."""
-    if isinstance(error, ReviewFailed):
-        return Outcome({}, usd_to_micro(error.cost_usd))
-    return None
-
-
-def _report(session: Session, round_: int) -> str:
+def report(session: Session, round_: int) -> str:
+    """The learnings report on the rounds up to ``round_``, as of now in the ledger."""
     totals, rounds = session.ledger.totals(), session.store.load_rounds()[:round_]
     return learnings(
         rounds,
@@ -84,7 +66,7 @@ def _report(session: Session, round_: int) -> str:
 def apply(session: Session, place: Place, show: Show) -> tuple[Decision, str]:
     """Let through what the bounds allow, and name the next round's setting by its hash."""
     rounds = session.store.load_rounds()[: place.round]
-    stored = session.journal.find(f"r{place.round:02d}/review")
+    stored = session.journal.find(op_id(place.round))
     assert stored is not None, "a review is stored before it is applied"
     review = Review.model_validate(stored.result["review"])
     outcome = guard(
@@ -94,13 +76,14 @@ def apply(session: Session, place: Place, show: Show) -> tuple[Decision, str]:
         tried=[r.params for r in rounds],
         margin_floors=calibration(session).floors(rounds[-1].params.critic),
     )
+    paid = Requests(session.ledger, session.store, place.round).rows()
     record = ReviewRecord(
         reviewer=session.reviewer.name,
         review=review,
         applied=outcome.applied,
         refused=outcome.refused,
-        cost_usd=micro_to_usd(stored.actual_micro),
-        requests=stored.result["requests"],
+        cost_usd=micro_to_usd(sum(row.actual or 0 for row in paid)),
+        requests=len(paid),
         learnings_path=learnings_path(place.round),
     )
     spend = session.ledger.spend(place.round)

@@ -4,6 +4,7 @@ Every wave draws on the approval's envelope. Rows that were paid for are kept wh
 what stops scale early is said, and the rows so far are merged all the same.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from agent.committed import op_id
@@ -34,6 +35,9 @@ def wave(session: Session, approval: str, number: int, show: Show) -> Decision:
         EngineError: if the engine fails.
     """
     plan = session.approvals.approved_plan(approval)
+    if (envelope := session.ledger.envelope(approval)) is not None and envelope.state == "closed":
+        session.read_committed(plan)
+        return replace(decide(session, plan), step=Step.DONE)  # a lost checkpoint led back here
     session.draw_on(session.approvals.authorise(approval, session.ledger))
     session.read_committed(plan)
     for batch in range(number * plan.wave, (number + 1) * plan.wave):
@@ -46,7 +50,7 @@ def wave(session: Session, approval: str, number: int, show: Show) -> Decision:
             return Decision(Step.DONE, f"another micro-batch does not fit the plan's cost: {error}")
         session.read_committed(plan)
     show(_event(session, plan, number))
-    return _decide(session, plan)
+    return decide(session, plan)
 
 
 def _buy(session: Session, plan: Plan, number: int, show: Show) -> None:
@@ -83,7 +87,8 @@ def _check_engine(info: EngineInfo, plan: Plan) -> None:
             )
 
 
-def _decide(session: Session, plan: Plan) -> Decision:
+def decide(session: Session, plan: Plan) -> Decision:
+    """What follows from the rows that scale has bought so far."""
     committed = session.committed
     kept, attempts = committed.kept, len(committed.samples)
     if kept >= plan.examples:

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from pipeline.errors import EngineError, EngineLost, EngineTimeout
+from pipeline.redact import Redactor
 
 TIMEOUT_SECONDS: Final = 300.0
 """Longest that one request may take from its first byte to its last."""
@@ -64,7 +65,7 @@ class Connection:
         self.root = self.base_url.removesuffix("/v1")
         self.model = model
         self._timeout = timeout
-        self._key = api_key
+        self._redacted = Redactor(api_key)
         self._concurrency = concurrency
         self._ends: float | None = None
         self._lease = 0.0
@@ -207,7 +208,7 @@ class Connection:
                         f"the server at {self.base_url} sent more than {BODY_BYTES >> 20} MiB in "
                         f"answer to one request; is it a completions server?"
                     )
-            return response.status_code, response.headers, bytes(body)
+            return response.status_code, response.headers, self._redacted.in_bytes(bytes(body))
 
     def _object(self, content: bytes) -> dict[str, Any]:
         try:
@@ -233,8 +234,7 @@ class Connection:
 
     def _quote(self, text: str) -> str:
         """Text of the server for a message: short, printable, and without our key."""
-        clean = text.replace(self._key, "***") if self._key else text
-        return repr(clean[:_QUOTED])
+        return repr(self._redacted(text)[:_QUOTED])
 
 
 def field(tree: object, name: str, kind: type[_Out]) -> _Out:
