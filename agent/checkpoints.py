@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from agent import files
 from agent.errors import StorageError
 
 KIND: Final = "sealed-json"
@@ -86,9 +87,13 @@ def _as_json(value: Any) -> dict[str, Any]:
 
 
 def set_aside(path: Path) -> None:
-    """Give a damaged file, and what SQLite keeps beside it, another name."""
+    """Give a damaged file, and what SQLite keeps beside it, another name.
+
+    Raises:
+        StorageError: if the disk refuses, which may be why it could not be read.
+    """
     for suffix in ("", "-wal", "-shm"):
-        with suppress(FileNotFoundError):
+        with files.storage_errors(path), suppress(FileNotFoundError):
             beside = path.with_name(path.name + suffix)
             beside.replace(path.with_name(f"{path.name}.damaged{suffix}"))
 

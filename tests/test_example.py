@@ -7,6 +7,8 @@ from pathlib import Path
 from agent.policy import Step
 from agent.records import RoundRecord, RunRecord
 from agent.report.render import render_all
+from agent.verify.check import verify
+from agent.verify.screen import screen
 
 FOLDER = Path(__file__).parents[1] / "reports" / "example"
 
@@ -33,6 +35,11 @@ def test_every_report_is_what_its_records_say() -> None:
             assert (FOLDER / name).read_text(encoding="utf-8") == content, name
         else:
             assert (FOLDER / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_figure_follows_from_its_rows_and_its_books() -> None:
+    found = verify(FOLDER.parent, FOLDER.name, detectors=True)
+    assert not found.differing and not found.left_out, screen(found).text
 
 
 def test_its_raw_rows_are_named_by_their_hashes() -> None:

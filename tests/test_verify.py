@@ -51,6 +51,10 @@ class Kept:
 RENDERS = Kept()
 
 
+def books(reports: Path) -> sqlite3.Connection:
+    return sqlite3.connect(reports / "r" / "run.sqlite")
+
+
 def look(reports: Path, run_id: str = "r", *, detectors: bool = False) -> Verified:
     return verify(reports, run_id, renders=RENDERS, detectors=detectors)
 
@@ -71,6 +75,13 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> Path:
     reports = folder / "reports"
     assert runner.start(reports, load_config(config), "r", QUIET).status == "waiting"
     return reports
+
+
+def test_the_seal_is_the_end_of_the_books(waiting: Path) -> None:
+    """A person who noted it down can tell another whole history from this one."""
+    with closing(books(waiting)) as database:
+        number, last = database.execute("SELECT entries, head FROM totals").fetchone()
+    assert look(waiting).seal == f"{number} entries, {last}"
 
 
 @pytest.fixture(scope="module")

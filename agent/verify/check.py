@@ -84,6 +84,7 @@ def _about(stored: Stored) -> None:
 def _with_books(stored: Stored, database: RunDatabase, *, detectors: bool) -> None:
     found, folder = stored.found, stored.folder
     try:
+        found.seal = _seal(database)
         problems = audit(database)
     except (sqlite3.Error, *DAMAGE) as error:
         problems = (f"the tables hold what was never written: {error}",)
@@ -114,6 +115,11 @@ def _with_books(stored: Stored, database: RunDatabase, *, detectors: bool) -> No
         except (AgentError, sqlite3.Error, *DAMAGE) as error:
             found.add(group, f"all of {group}", [_unreadable(error)])
     stored.foreign(past, state)
+
+
+def _seal(database: RunDatabase) -> str:
+    rows = database.query("SELECT seq, hash FROM entries ORDER BY seq DESC LIMIT 1")
+    return f"{shown(rows[0]['seq'])} entries, {shown(rows[0]['hash'])}" if rows else ""
 
 
 def _again(stored: Stored, database: RunDatabase) -> tuple[Past | None, Again | None]:

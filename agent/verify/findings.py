@@ -52,6 +52,8 @@ class Verified:
 
     run_id: str
     """The run, by its own record where that can be read."""
+    seal: str = ""
+    """How many entries the books have, and the hash of the last, which stands for all of them."""
     checks: list[Check] = field(default_factory=list)
     """Every check, in the order of the work."""
     unverifiable: list[str] = field(default_factory=list)

@@ -31,6 +31,7 @@ def screen(found: Verified) -> Screen:
         more = f" and {len(checks) - _FEW} more" if len(checks) > _FEW else ""
         names = ", ".join(c.name for c in checks[:_FEW])
         lines.append(f"  left out: {names}{more}: {reason}")
+    lines += [f"  seal: {found.seal}"] if found.seal else []
     lines += [f"  note: {note}" for note in found.notes]
     lines += [f"  not verifiable: {what}" for what in found.unverifiable]
     return Screen("\n".join(map(plain, lines)), found.to_json())

@@ -26,7 +26,8 @@ from bookkeeping import in_memory
 HERE = Path(__file__).parent
 WAITING = 3
 YAML = (  # wide gates, so that the second round passes after a few rows
-    "engine: {kind: scripted}\n"
+    # A power cut charges the micro-batch under way its whole lease, so this is a short one.
+    "engine: {kind: scripted, lease_seconds: 10}\n"
     "pilot: {micro_batch: 32}\n"
     "thresholds: {runaway: {max: 0.2}, repetition: {max: 0.2}, token_limit: {max: 0.2},\n"
     "  truncated: {max: 0.2}, delimiter_leak: {max: 0.2}, empty: {max: 0.2}}\n"

@@ -72,6 +72,10 @@ def obey(shim: Any, order: dict[str, Any]) -> None:
             at, error = order.get("fail_at", 0), order.get("error", 0)
             shim.disk_arm(order["folder"].encode(), at, error, order.get("forever", 0))
         from agent.__main__ import main as command
+        from agent.stages import preflight
+
+        if order.get("unwarned"):
+            preflight.FREE_BYTES = 0  # type: ignore[misc]
 
         sys.argv = ["agent", *order["argv"]]
         command()

@@ -229,7 +229,7 @@ def test_killed_with_the_embedded_model(tmp_path: Path, figure: Figure) -> None:
         reports = tmp_path / name
         begin = ["run", "--config", str(config), "--run-id", RUN]
         if name == "killed":
-            _kill_during(_command(reports, *begin), reports, "r01/b001")
+            _kill_during(_command(reports, *begin), reports, "r01/b000")
             begin = ["resume", RUN]
         assert _command(reports, *begin).wait() == 3
         plan = runner.offer(reports, RUN, _REAL["scale"]["examples"])
