@@ -7,6 +7,7 @@ so that ``--help`` answers at once.
 
 import io
 import sys
+from contextlib import suppress
 
 from agent import signals
 
@@ -56,15 +57,24 @@ def main() -> None:
     try:
         app()
     except AgentError as error:
-        print(f"error: {plain(str(error))}", file=sys.stderr)
+        _say(f"error: {plain(str(error))}")
         sys.exit(error.exit_code)
     except SystemExit as stopped:
         if stopped.code == INTERRUPTED:
-            print("interrupted; what was paid for is kept: resume the run", file=sys.stderr)
+            _say("interrupted; what was paid for is kept: resume the run")
         raise
     except OSError as error:
-        print(f"error: cannot write the output: {error.strerror or error}", file=sys.stderr)
-        sys.exit(StorageError.exit_code)
+        _say(f"error: cannot write the output: {error.strerror or error}")
+        sys.exit(INTERRUPTED if signals.hung_up.is_set() else StorageError.exit_code)
+    finally:
+        if signals.hung_up.is_set():
+            signals.let_go_of_output()
+
+
+def _say(text: str) -> None:
+    """Tell the person; whoever has left is not told, and that changes nothing."""
+    with suppress(OSError):
+        print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

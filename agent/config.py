@@ -9,7 +9,14 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
 
 from pipeline.params import GenParams
 
@@ -55,12 +62,14 @@ class BudgetSection(_Section):
         return {name: usd for name, usd in own.items() if usd is not None}
 
     @model_validator(mode="after")
-    def _within_the_cap(self) -> "BudgetSection":
+    def _within_the_cap(self, info: ValidationInfo) -> "BudgetSection":
+        cap = (info.context or {}).get("cap", "budget.limit_usd")
         for name, usd in self.sub_caps.items():
             if usd > self.limit_usd:
                 raise ValueError(
-                    f"{name}_usd {usd:g} exceeds limit_usd {self.limit_usd:g}, the cap on "
-                    "everything: lower it, or leave it out"
+                    f"{name}_usd is ${usd:,.15g}, more than the cap on everything, "
+                    f"${self.limit_usd:,.15g} of {cap}: lower {name}_usd, leave it out, or raise "
+                    "the cap"
                 )
         return self
 

@@ -5,6 +5,8 @@ the nearest valid one. A key that stands twice is an error too.
 """
 
 import difflib
+import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -13,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from agent.config import RunConfig
 from agent.errors import ConfigError
 
+_SCIENTIFIC: Final = re.compile(r"(-?[0-9]{1,20}(?:\.[0-9]{0,20})?)[eE]([-+]?[0-9]{1,2})")
 _MAY_BE_SECRET: Final = {"api_key_env", "base_url"}
 
 
@@ -26,17 +29,18 @@ def load_config(path: Path, *, limit_usd: float | None = None) -> RunConfig:
     if limit_usd is not None:
         budget = tree.get("budget") or {}
         tree["budget"] = {**budget, "limit_usd": limit_usd} if isinstance(budget, dict) else budget
-    return check_config(tree, source=str(path))
+    cap = "budget.limit_usd" if limit_usd is None else "--budget"
+    return check_config(tree, source=str(path), cap=cap)
 
 
-def check_config(tree: Any, *, source: str) -> RunConfig:
-    """The configuration in ``tree``; ``source`` names it in messages.
+def check_config(tree: Any, *, source: str, cap: str = "budget.limit_usd") -> RunConfig:
+    """The configuration in ``tree``; ``source`` names it in messages, ``cap`` where the cap is.
 
     Raises:
         ConfigError: one line for each thing that is wrong.
     """
     try:
-        return RunConfig.model_validate(tree)
+        return RunConfig.model_validate(tree, context={"cap": cap})
     except ValidationError as error:
         lines = [_explain(dict(item)) for item in error.errors(include_url=False)]
         raise ConfigError("\n  ".join([f"{source} is not valid:", *lines])) from error
@@ -89,9 +93,22 @@ def _explain(error: dict[str, Any]) -> str:
         return f"{key}: unknown key; {hint}"
     expected = str(error["msg"]).removeprefix("Value error, ")
     found = error.get("input")
+    if error["type"] == "value_error" and isinstance(found, dict):
+        return f"{key or 'top level'}: {expected}"  # it names what it found
     shown = repr(found) if not isinstance(found, dict) else "a section"
     shown = "what is not repeated here" if _MAY_BE_SECRET.intersection(path) else shown
-    return f"{key or 'top level'}: {expected[:1].lower()}{expected[1:]}, found {shown[:80]}"
+    hint = _number_meant(found) if error["type"] in ("float_type", "int_type") else ""
+    return f"{key or 'top level'}: {expected[:1].lower()}{expected[1:]}, found {shown[:80]}{hint}"
+
+
+def _number_meant(found: Any) -> str:
+    """How YAML wants a number such as 1e-9, which it takes for text."""
+    match = _SCIENTIFIC.fullmatch(found) if isinstance(found, str) else None
+    if match is None:
+        return ""
+    digits, power = match[1], int(match[2])
+    exact = f"{digits if '.' in digits else digits + '.0'}e{power:+d}"
+    return f", which is text in YAML; write {exact} or {Decimal(found):f}"
 
 
 def _keys_at(path: tuple[int | str, ...]) -> list[str]:

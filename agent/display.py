@@ -11,6 +11,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from agent.money.amounts import cap_to_micro, show_usd
 from pipeline.types import Metric
 from prompts.render import inline
 
@@ -58,7 +59,7 @@ def _words(event: Event) -> str:
             ).rstrip()
         case "wave":
             return (
-                f"scale  wave {event['number'] + 1}  {event['kept']}/{event['target']} rows kept  "
+                f"scale  wave {event['number'] + 1}  {_kept(event)}  "
                 f"{event['attempts']} attempts  {_money(event)}  {_left(event)}"
             )
         case "review":
@@ -69,8 +70,16 @@ def _words(event: Event) -> str:
             return str(event["text"])
 
 
+def _kept(event: Event) -> str:
+    kept, target = event["kept"], event["target"]
+    spare = f", {kept - target} spare" if kept > target else ""
+    return f"{min(kept, target)}/{target} rows kept{spare}"
+
+
 def _money(event: Event) -> str:
-    return f"${event['confirmed_usd']:.4f} of ${event['limit_usd']:.2f}"
+    limit = event["limit_usd"]
+    places = 4 if limit >= 0.01 else 6
+    return f"${event['confirmed_usd']:.{places}f} of {show_usd(cap_to_micro(limit))}"
 
 
 def _left(event: Event) -> str:
@@ -122,7 +131,8 @@ class LiveDisplay:
         """Take in the event; decisions, reviews and re-plans stay on the screen."""
         if event["kind"] in ("decision", "review", "replan"):
             if event.get("step") != "CONTINUE":
-                self._console.print(one_line(event), markup=False, highlight=False)
+                with suppress(OSError):  # the terminal may be gone, and the run goes on
+                    self._console.print(one_line(event), markup=False, highlight=False)
         elif event["kind"] in ("batch", "wave"):
             self._figures = event
         self._last, self._since = event, time.monotonic()
@@ -145,7 +155,8 @@ class LiveDisplay:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._live.__exit__(*error)
+        with suppress(OSError):
+            self._live.__exit__(*error)
 
 
 def _doing(event: Event) -> str:

@@ -13,6 +13,7 @@ from agent.config import RunConfig
 from agent.config_file import load_config
 from agent.engines import device_type, find_model, price_per_hour
 from agent.errors import AgentError, ConfigError
+from agent.least import check_cap, check_sub_caps, lease_of
 from agent.reviewers import choose_reviewer
 from agent.screens import Screen
 
@@ -26,6 +27,7 @@ def examine(path: Path, reports: Path) -> Screen:
             _check("model", lambda: find_model(config)),
             _check("device", lambda: _device(config)),
             _check("reviewer", lambda: _reviewer(config)),
+            _check("caps", lambda: _caps(config)),
         ]
     checks.append(_check("disk", lambda: _disk(reports)))
     marks = {True: "ok  ", False: "FAIL"}
@@ -46,6 +48,14 @@ def _device(config: RunConfig) -> str:
 
 def _reviewer(config: RunConfig) -> str:
     return choose_reviewer(config.reviewer, config.prices, os.environ)[1]
+
+
+def _caps(config: RunConfig) -> str:
+    reviewer, _ = choose_reviewer(config.reviewer, config.prices, os.environ)
+    lease = lease_of(config, reviewer)
+    check_sub_caps(config, lease)
+    check_cap(config, lease)
+    return "each pays for one micro-batch at least"
 
 
 def _disk(reports: Path) -> str:

@@ -141,8 +141,10 @@ def _right_aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _remarks(totals: Totals, stages: Sequence[StageTotal]) -> list[str]:
     lines = []
-    if any(s.unknown for s in stages):
-        lines.append("unknown is in confirmed: charged in full, since its outcome is not known")
+    if unknown := sum(s.unknown for s in stages):
+        lines.append(
+            f"of confirmed, {_usd(unknown)} charged in full because the outcome is unknown"
+        )
     if totals.excess:
         lines.append(
             f"excess: {_usd(totals.excess)} were spent beyond the cap by attempts that outran "

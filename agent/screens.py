@@ -11,6 +11,7 @@ from typing import Any
 
 from agent.display import duration
 from agent.lock import holder
+from agent.money.amounts import cap_to_micro, show_usd
 from agent.money.plan import Plan
 from agent.records import RoundRecord, RunRecord
 from agent.report.text import dollars, interval_of, number, threshold_of, value_of
@@ -63,9 +64,15 @@ def _round_facts(record: RoundRecord) -> dict[str, Any]:
 
 
 def _spent(run: RunRecord) -> str:
-    pending = run.possible_usd - run.confirmed_usd
-    rest = f" ({dollars(pending)} more are set aside)" if pending else ""
-    return f"{dollars(run.confirmed_usd)} of {dollars(run.limit_usd)} spent{rest}"
+    pending = round(run.possible_usd - run.confirmed_usd, 6)
+    rest = f" ({_booked(pending)} more are set aside)" if pending else ""
+    cap = show_usd(cap_to_micro(run.limit_usd))
+    return f"{_booked(run.confirmed_usd)} of {cap} spent{rest}"
+
+
+def _booked(usd: float) -> str:
+    """An amount of the books: below a cent all six places, as the ledger has them."""
+    return f"${usd:.6f}" if 0 < usd < 0.01 else dollars(usd)
 
 
 def _command(root: Path, command: str) -> str:

@@ -20,6 +20,7 @@ from agent.config_file import check_config
 from agent.engines import engine_spec, find_model, price_per_hour
 from agent.errors import RunError
 from agent.files import sweep
+from agent.least import check_sub_caps, lease_of
 from agent.lock import RunLock
 from agent.money.amounts import cap_to_micro
 from agent.money.approval import Approvals, Plan
@@ -27,7 +28,7 @@ from agent.money.database import RunDatabase
 from agent.money.journal import Journal
 from agent.money.killed import cost_of_killed
 from agent.money.ledger import Ledger
-from agent.money.metered import EngineMeter, Lease
+from agent.money.metered import EngineMeter
 from agent.policy import Decision
 from agent.records import RunRecord
 from agent.report.render import render_all
@@ -176,13 +177,14 @@ def create_run(root: Path, run_id: str, config: RunConfig) -> None:
     """Make the folder and the books of a run that does not exist yet.
 
     Raises:
-        ConfigError: if a price or a reviewer's key is missing.
+        ConfigError: if a price or a reviewer's key is missing, or a stage's cap pays for nothing.
         EngineError: if there is no such model.
         RunError: if the id is taken or not valid.
     """
     price = price_per_hour(config)
     find_model(config)
-    _, reviewer = choose_reviewer(config.reviewer, config.prices, os.environ)
+    chosen, reviewer = choose_reviewer(config.reviewer, config.prices, os.environ)
+    check_sub_caps(config, lease_of(config, chosen))
     store = RunStore.create(root, run_id)
     record = RunRecord(
         run_id=run_id,
@@ -249,9 +251,7 @@ def _assemble(
     ledger = Ledger(database)
     journal = Journal(ledger)
     reviewer, reason = choose_reviewer(config.reviewer, config.prices, os.environ)
-    # The engine stays open while a reviewer that is asked over the network thinks.
-    pause = 0.0 if reviewer.name == "rules" else config.reviewer.timeout_seconds
-    lease = Lease(price_per_hour(config), config.engine.lease_seconds, pause_seconds=pause)
+    lease = lease_of(config, reviewer)
     return Session(
         config=config,
         store=store,

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: what a person, or a machine that is taken away, may ask of a working run.
+"""Ctrl-C, SIGTERM, SIGHUP: what a person or a machine that goes may ask of a working run.
 
 What draining and stopping mean is the caller's. The one idea: the signal's number arrives in a
 pipe, whatever the main thread does, and a thread that only waits there answers it; since a run may
@@ -12,13 +12,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Final, Self
 
 EXIT: Final = 130
 """Exit code of a process that was interrupted."""
-_CAUGHT: Final = (signal.SIGINT, signal.SIGTERM)
+_CAUGHT: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_AT_ONCE: Final = (signal.SIGTERM, signal.SIGHUP)
+"""What leaves little time: the machine goes, or the terminal is gone already."""
+hung_up: Final = threading.Event()
+"""Set once SIGHUP came: the terminal is gone, and what is printed may fail."""
 _GRACE_SECONDS: Final = 8.0
 _LAST_SECONDS: Final = 9.5
 
@@ -26,8 +31,11 @@ _LAST_SECONDS: Final = 9.5
 def leave(number: int, _: FrameType | None) -> None:
     """Handler for when no run is under way in this process: say so, and end."""
     name = signal.Signals(number).name
-    print(f"{name}: stopped; a run that was begun goes on with: python -m agent resume last",
-          file=sys.stderr)  # fmt: skip
+    if number == signal.SIGHUP:
+        hung_up.set()
+    with suppress(OSError):
+        print(f"{name}: stopped; a run that was begun goes on with: python -m agent resume last",
+              file=sys.stderr)  # fmt: skip
     raise SystemExit(EXIT)
 
 
@@ -35,9 +43,30 @@ def catch(*, at_prompts: bool = False) -> None:
     """From now on a signal ends this process with a message instead of a traceback.
 
     ``at_prompts`` leaves Ctrl-C to the command line, which takes it for a no where it asks.
+    A SIGHUP that is ignored, as under nohup, stays ignored.
     """
-    signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGINT, signal.default_int_handler if at_prompts else leave)
+    for number in _heeded():
+        signal.signal(number, leave)
+    if at_prompts:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _heeded() -> list[signal.Signals]:
+    nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [n for n in _CAUGHT if not (nohup and n is signal.SIGHUP)]
+
+
+def let_go_of_output() -> None:
+    """Give up what cannot be written any more, so that it fails neither the run nor the exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +86,8 @@ class Answers:
 class Interruptible:
     """While it is entered, the first signal drains, and what must not wait has a deadline.
 
-    SIGTERM and a second signal leave at most ten seconds: the former gives the border eight of
-    them before the work under way is given up, the latter none.
+    SIGTERM, SIGHUP and a second signal leave at most ten seconds: the former two give the border
+    eight of them before the work under way is given up, the latter none.
     """
 
     def __init__(
@@ -85,7 +114,7 @@ class Interruptible:
         threading.Thread(target=self._end, daemon=True).start()
         self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         # What a handler is there for is done by the thread; without one the process would end.
-        self._before = {n: signal.signal(n, lambda *_: None) for n in _CAUGHT}
+        self._before = {n: signal.signal(n, lambda *_: None) for n in _heeded()}
         return self
 
     def __exit__(
@@ -122,14 +151,16 @@ class Interruptible:
 
     def _answer(self, number: signal.Signals) -> None:
         again, self.asked = self.asked, True
-        if again or number is signal.SIGTERM:
+        if number is signal.SIGHUP:
+            hung_up.set()
+        if again or number in _AT_ONCE:
             self._hurry.set()
         if again:
             self._stop_at = None
             self._answers.stop()
             self._answers.say("stopping now; the micro-batch under way is given up")
             return
-        if number is signal.SIGTERM:
+        if number in _AT_ONCE:
             self._stop_at = time.monotonic() + self._grace
         self._answers.drain(number.name)
         self._answers.say("stopping at the next border; once more stops at once")
@@ -137,5 +168,6 @@ class Interruptible:
     def _end(self) -> None:
         self._hurry.wait()
         if not self._left.wait(self._last):
-            os.write(2, f"\n{self._answers.last_words}\n".encode())
+            with suppress(OSError):
+                os.write(2, f"\n{self._answers.last_words}\n".encode())
             os._exit(EXIT)

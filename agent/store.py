@@ -248,11 +248,14 @@ class RunStore:
         """The run's record.
 
         Raises:
-            RunError: if it is damaged, missing, or another run's.
+            RunError: if it is damaged or missing, or the folder does not have the run's name.
         """
         record = self._load("run.json", RunRecord)
         if record.run_id != self.run_id:
-            raise _damaged(self.path / "run.json", f"it holds run {record.run_id!r}")
+            raise RunError(
+                f"the folder {str(self.path)!r} holds run {record.run_id!r}: it was renamed or "
+                f"copied; rename it back to {record.run_id!r}, and use that name"
+            )
         return record
 
     def _load(self, relative: str, model: type[_Model]) -> _Model:

@@ -72,12 +72,14 @@ PROMISES = (
     Promise(
         "P7",
         "What was acknowledged survives a power cut.",
-        "the folder as a disk would hold it if whatever was not fsynced were lost, at every write",
+        "the folder as a disk would hold it if whatever was not fsynced were lost, at every write; "
+        "24 of them (all) resumed",
     ),
     Promise(
         "P8",
         "A full or failing disk corrupts nothing; the run goes on when there is space again.",
-        "the k-th write, fsync, rename, open or commit fails, for k from 1 on, with three errors",
+        "the k-th write, fsync, rename, open or commit fails, with three errors, for 50 k spread "
+        "over a run (every k); file systems that are really full",
     ),
     Promise(
         "P9",

@@ -165,9 +165,15 @@ def test_doctor_checks_everything_for_free(tmp_path: Path) -> None:
     done = agent("doctor", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     names = [c["name"] for c in json.loads(done.stdout)["checks"]]
-    assert names == ["configuration", "model", "device", "reviewer", "disk"]
+    assert names == ["configuration", "model", "device", "reviewer", "caps", "disk"]
     (tmp_path / "budget.yaml").write_text("engine: {model: nowhere}", encoding="utf-8")
     assert agent("doctor", cwd=tmp_path).returncode == 2
+    for cap in ("limit_usd", "pilot_usd", "scale_usd"):
+        text = f"engine: {{kind: scripted}}\nbudget: {{{cap}: 0.000001}}"
+        (tmp_path / "budget.yaml").write_text(text, encoding="utf-8")
+        done = agent("doctor", cwd=tmp_path)
+        assert done.returncode == 2
+        assert f"budget.{cap} $0.000001 can never pay" in done.stdout
 
 
 COMMANDS = [

@@ -43,6 +43,14 @@ WRONG = {
     "not a number": ("budget: {limit_usd: .nan}", "finite"),
     "boolean for a number": ("budget: {limit_usd: true}", "found True"),
     "text for a number": ("budget: {limit_usd: '300'}", "found '300'"),
+    "a number that YAML takes for text": (
+        "budget: {limit_usd: 1e-9}",
+        "found '1e-9', which is text in YAML; write 1.0e-9 or 0.000000001",
+    ),
+    "a stage's cap above the run's": (
+        "budget: {limit_usd: 10, scale_usd: 11}",
+        "budget: scale_usd is $11, more than the cap on everything, $10 of budget.limit_usd: ",
+    ),
     "out of range": ("parameters: {response: {top_p: 3}}", "found 3"),
     "two sides": ("thresholds: {runaway: {max: 0.1, min: 0.1}}", "exactly one of max and min"),
     "no side": ("thresholds: {runaway: {}}", "exactly one of max and min"),
@@ -86,6 +94,14 @@ def test_a_secret_in_the_file_is_refused_and_not_repeated(tmp_path: Path, text: 
     with pytest.raises(ConfigError, match="api_key_env|base_url") as caught:
         load_config(path)
     assert SECRET not in str(caught.value)
+
+
+def test_a_stages_cap_above_the_options_names_the_option(tmp_path: Path) -> None:
+    path = tmp_path / "budget.yaml"
+    path.write_text("budget: {limit_usd: 300, pilot_usd: 11}", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"\$10 of --budget") as caught:
+        load_config(path, limit_usd=10)
+    assert "found" not in str(caught.value)
 
 
 def test_all_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:

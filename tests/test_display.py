@@ -1,5 +1,6 @@
 """What a person sees while a run works."""
 
+import io
 from typing import Any
 
 import pytest
@@ -34,6 +35,12 @@ def test_a_micro_batch_in_one_line() -> None:
 def test_a_wave_in_one_line() -> None:
     assert "200/1000 rows kept" in one_line(WAVE)
     assert "left" not in one_line(WAVE)
+    assert "1000/1000 rows kept, 22 spare " in one_line(WAVE | {"kept": 1022})
+
+
+def test_a_cap_below_a_cent_keeps_its_places() -> None:
+    line = one_line(WAVE | {"confirmed_usd": 0.000001, "limit_usd": 0.000002})
+    assert "$0.000001 of $0.000002" in line
 
 
 @pytest.mark.parametrize(
@@ -70,3 +77,18 @@ def test_decisions_stay_on_the_screen(capsys: pytest.CaptureFixture[str]) -> Non
         display.show({"kind": "decision", "step": "CONTINUE", "reason": "not yet"})
     err = capsys.readouterr().err
     assert "[red]" in err and "not yet" not in err
+
+
+class Gone(io.StringIO):
+    """A terminal that was taken away."""
+
+    def write(self, _: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+def test_a_terminal_that_is_gone_fails_no_run() -> None:
+    display = LiveDisplay()
+    display._console._force_terminal = True
+    with display:
+        display._console.file = Gone()
+        display.show({"kind": "decision", "step": "REVIEW", "reason": "not yet"})

@@ -62,6 +62,7 @@ def test_a_killed_attempt(
     ledger.reconcile(cost_of_killed(ledger, usd_per_hour=RATE, last_alive=last_alive))
     row = next(r for r in ledger.rows() if r.op_id == "b")
     assert (row.state, row.actual, row.note) == ("posted", dollars * DOLLAR, note)
+    assert row.engine_seconds == (0 if stage == "review" else dollars), "a dollar a second"
     assert ledger.totals().pending == 0
     assert audit(ledger.database) == ()
     ledger.database.close()
@@ -92,6 +93,9 @@ def test_the_time_of_an_engine_that_was_killed_is_paid_for_once(
     ledger.reconcile(cost_of_killed(ledger, usd_per_hour=RATE, last_alive=1_017.0))
     paid = sorted((row.actual or 0) // DOLLAR for row in ledger.rows())
     assert paid == dollars
+    assert sum(row.engine_seconds for row in ledger.rows() if "killed" in row.note) == sum(
+        (row.actual or 0) / DOLLAR for row in ledger.rows() if "killed" in row.note
+    )
     assert (ledger.totals().pending, ledger.totals().excess) == (0, 0)
     assert audit(database) == ()
     database.close()

@@ -11,6 +11,7 @@ from bookkeeping import in_memory
 
 from agent import runner
 from agent.config_file import check_config
+from agent.errors import ConfigError
 from agent.money.audit import audit
 from agent.money.database import RunDatabase
 from agent.money.ledger import Ledger
@@ -65,8 +66,10 @@ def books(root: Path) -> Ledger:
     return found
 
 
-@pytest.mark.parametrize("dollars", [10, 30])
-@pytest.mark.parametrize("cap", ["limit_usd", "pilot_usd"])
+@pytest.mark.parametrize(
+    ("cap", "dollars"),
+    [("limit_usd", 10), ("limit_usd", 30), ("pilot_usd", 25), ("pilot_usd", 30)],
+)
 def test_pilots_end_with_a_report_and_no_excess(memory: Path, cap: str, dollars: float) -> None:
     ending = start(memory, **{cap: dollars})
     assert (ending.status, ending.exit_code) == ("stop_budget", 4)
@@ -74,6 +77,15 @@ def test_pilots_end_with_a_report_and_no_excess(memory: Path, cap: str, dollars:
     report = (memory / "r" / "report.md").read_text(encoding="utf-8")
     assert "left under" in report
     books(memory)
+
+
+@pytest.mark.parametrize("cap", ["pilot_usd", "scale_usd"])
+def test_a_stages_cap_that_pays_for_nothing_is_refused_before_anything(
+    memory: Path, cap: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"{cap} \$24\.99 can never pay .* take \$25\.00"):
+        start(memory, **{cap: 24.99})
+    assert not (memory / "r").exists()
 
 
 @pytest.mark.parametrize(

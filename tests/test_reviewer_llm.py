@@ -103,6 +103,23 @@ def test_a_request_that_cannot_be_paid_is_not_sent():
     assert server.requests == []
 
 
+@pytest.mark.parametrize(
+    ("location", "where"),
+    [
+        ("http://user:pw@elsewhere.example:81/v1?key=secret", "it points to elsewhere.example,"),
+        ("/v2/chat", "another path of the same server"),
+        ("http://[", "an address that makes no sense"),
+    ],
+)
+def test_a_redirect_is_said_with_its_host_only_and_charged(location, where):
+    trial = Trial(Play(b"moved", 307, {"location": location}))
+    trial.check()
+    said = str(trial.error)
+    assert where in said and "redirects are not followed" in said and "charged in full" in said
+    assert "secret" not in said and "pw" not in said
+    assert trial.purse.charged == trial.purse.reserved
+
+
 def test_an_answer_is_kept_before_it_is_priced_and_priced_before_it_is_read():
     trial = Trial(Play(b"no JSON, but it was paid for"))
     trial.check()

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from agent import runner
+from agent import runner, screens
 from agent.config_file import load_config
 from agent.errors import ApprovalError, RunError, RunLocked
 from agent.lock import RunLock
@@ -74,6 +74,20 @@ def test_reports_are_written_and_name_every_round(waiting: Path) -> None:
         assert (folder / f"round-{record.round:02d}.md").is_file()
         assert f"round-{record.round:02d}.md" in text
     assert (folder / "plots" / "metrics.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_while_scale_runs_nothing_waits(waiting: Path) -> None:
+    seen: set[str] = set()
+
+    def look(event: Any) -> None:
+        if event["kind"] == "wave":
+            run = RunStore.open(waiting, "r").load_run()
+            seen.add(f"{run.status}: {run.reason}")
+
+    plan = runner.offer(waiting, "r", 120)
+    ending = runner.approve(waiting, "r", plan.hash, look, accept_shortfall=True)
+    assert ending.status == "done"
+    assert seen == {f"running: plan {plan.hash[:12]} is approved for 120 rows"}
 
 
 def test_an_approved_plan_becomes_a_data_set_that_pyarrow_opens(waiting: Path) -> None:
@@ -256,6 +270,11 @@ def test_a_tiny_budget_is_a_planned_ending(tmp_path: Path, scripted_yaml: Path) 
     config = load_config(scripted_yaml, limit_usd=0.0001)
     ending = runner.start(tmp_path / "reports", config, "poor", QUIET)
     assert (ending.status, ending.exit_code) == ("stop_budget", 4)
+    assert "$0.000100 left under the cap of $0.000100, less $0.0000" in ending.reason
+    assert (
+        "  0 rounds decided; $0.00 of $0.000100 spent;"
+        in screens.status(tmp_path / "reports", "poor").text
+    )
 
 
 def test_a_checkpoint_is_small_and_holds_no_samples(waiting: Path) -> None:

@@ -2,11 +2,13 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +74,9 @@ def test_an_unreachable_reviewer_holds_the_run_and_resume_goes_on(tmp_path: Path
 
 
 class TestSignals:
-    """Ctrl-C and SIGTERM stop at the next border; the run goes on from there."""
+    """Ctrl-C, SIGTERM and SIGHUP stop at the next border; the run goes on from there."""
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_a_signal_drains(
         self, tmp_path: Path, scripted_yaml: Path, number: signal.Signals
     ) -> None:
@@ -94,6 +96,30 @@ class TestSignals:
         out, err = process.communicate(timeout=60)
         assert process.returncode == 130, err
         assert "python -m agent resume r" in out
+        assert RunStore.open(reports, "r").load_run().status == "drained"
+        assert runner.resume(reports, "r", QUIET).status == "waiting"
+
+    def test_a_terminal_that_is_gone_drains_too(self, tmp_path: Path, scripted_yaml: Path) -> None:
+        reports = tmp_path / "reports"
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execv(
+                sys.executable,
+                [sys.executable, "-m", "agent", "run", "--config", str(scripted_yaml),
+                 "--run-id", "r", "--reports", str(reports)],
+            )  # fmt: skip
+        os.set_blocking(terminal, False)
+        artifacts = reports / "r" / "artifacts"
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with suppress(OSError):
+                os.read(terminal, 65_536)
+            if artifacts.is_dir() and len(list(artifacts.glob("*.jsonl"))) >= 2:
+                break
+            time.sleep(0.005)
+        os.close(terminal)  # as when the line to a remote machine breaks: SIGHUP, then EIO
+        _, how = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(how) == 130
         assert RunStore.open(reports, "r").load_run().status == "drained"
         assert runner.resume(reports, "r", QUIET).status == "waiting"
 

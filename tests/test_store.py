@@ -249,7 +249,7 @@ def test_records_in_the_wrong_place_are_named(store: RunStore) -> None:
     with pytest.raises(RunError, match="holds round 2"):
         store.load_rounds()
     store.save_run(a_run("other"))
-    with pytest.raises(RunError, match="holds run 'other'"):
+    with pytest.raises(RunError, match="was renamed or copied; rename it back to 'other'"):
         store.load_run()
     with pytest.raises(RunError, match=r"run\.json"):
         RunStore.create(store.path.parent, "empty").load_run()

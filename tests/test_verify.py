@@ -2,8 +2,12 @@
 
 import hashlib
 import json
+import os
 import shutil
+import signal
 import sqlite3
+import struct
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -16,13 +20,15 @@ from typer.testing import CliRunner
 
 from agent import runner
 from agent.__main__ import app
-from agent.config_file import load_config
+from agent.config_file import check_config, load_config
 from agent.errors import ReviewerError, RunError
 from agent.lock import RunLock
 from agent.records import RoundRecord, RunRecord
+from agent.session import create_run
+from agent.stages import reviewing
 from agent.verify import rendering
 from agent.verify.check import verify
-from agent.verify.findings import Verified
+from agent.verify.findings import Check, Difference, Verified, shown
 from agent.verify.rendering import Files, rendered
 from agent.verify.screen import screen, verdict
 from agent.verify.writers import other_program
@@ -356,3 +362,164 @@ def test_rendering_beside_gives_what_rendering_here_gives(waiting: Path) -> None
     beside = rendering.Beside()
     beside.begin(run, rounds)
     assert beside.files(other, ())["report.md"] != RENDERS.files(run, rounds)["report.md"]
+
+
+def told(reports: Path, **values: Any) -> None:
+    """Have ``run.json`` say something else."""
+    path = reports / "r" / "run.json"
+    record = json.loads(path.read_text(encoding="utf-8")) | values
+    text = json.dumps(record, sort_keys=True, indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def test_a_cap_that_was_raised_in_the_record_is_not_the_ledgers(copy: Path) -> None:
+    record = RunRecord.model_validate_json((copy / "r" / "run.json").read_bytes())
+    config = check_config(record.config, source="run.json")
+    budget = config.budget.model_copy(update={"limit_usd": 500.0, "scale_usd": 400.0})
+    config = config.model_copy(update={"budget": budget})
+    dumped = config.model_dump(mode="json")
+    told(copy, config=dumped, config_digest=config.digest(), limit_usd=500.0)
+    (caps,) = [c for c in look(copy).differing if c.name == "caps"]
+    assert [d.where for d in caps.differences] == ["budget.limit_usd", "budget.scale_usd"]
+
+
+@pytest.mark.parametrize("field", ["config_digest", "limit_usd"])
+def test_a_record_at_odds_with_its_own_configuration_needs_no_books(field: str, copy: Path) -> None:
+    told(copy, **{field: "0" * 64 if field == "config_digest" else 7.0})
+    assert names(look(copy)) and "run.json" in names(look(copy))
+    (copy / "r" / "run.sqlite").unlink()
+    assert {"run.json", "run.sqlite"} <= set(names(look(copy)))
+
+
+@pytest.mark.parametrize("status", ["done", "stop_rejected", "stop_budget", "failed"])
+def test_an_ending_that_the_books_do_not_hold_differs(
+    status: str, waiting: Path, tmp_path: Path
+) -> None:
+    reports = shutil.copytree(waiting, tmp_path / "reports")
+    told(reports, status=status, reason="it was so")
+    (check,) = [c for c in look(reports).differing if c.name == "run.json"]
+    assert check.differences[-1].expected == "'waiting'"
+
+
+@pytest.mark.parametrize("status", ["running", "failed", "held", "drained"])
+def test_no_status_keeps_reports_from_being_checked(status: str, copy: Path) -> None:
+    told(copy, status=status)
+    (copy / "r" / "round-09.md").write_text("# A better round\n", encoding="utf-8")
+    (copy / "r" / "report.md").write_text("# All is well\n", encoding="utf-8")
+    assert {"report.md", "round-09.md"} <= set(names(look(copy)))
+    assert ("run.json" in names(look(copy))) == (status in {"running", "failed"})
+
+
+def test_a_record_that_is_older_than_its_report_differs(copy: Path) -> None:
+    told(copy, status="running", reason="the data set is written")
+    assert "run.json" in names(look(copy))
+    (copy / "r" / "report.md").write_text("# All is well\n", encoding="utf-8")
+    assert "report.md" in names(look(copy)), "nobody works on the run"
+
+
+@pytest.fixture
+def drained(tmp_path: Path, scripted_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that was asked to stop when its first review had been applied."""
+    apply = reviewing.apply
+
+    def interrupted(*given: Any) -> Any:
+        found = apply(*given)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reviewing, "apply", interrupted)
+        ending = runner.start(tmp_path / "reports", load_config(scripted_yaml), "r", QUIET)
+    assert ending.status == "drained"
+    return tmp_path / "reports"
+
+
+def test_a_run_that_stopped_before_its_replay_is_verified(drained: Path) -> None:
+    found = look(drained)
+    assert names(found) == []
+    assert "round-01.md" in [check.name for check in found.verified]
+
+
+def test_an_answer_without_a_review_is_explained_at_any_time(drained: Path) -> None:
+    (drained / "r" / "rounds" / "02-answer-1.txt").write_text("no JSON", encoding="utf-8")
+    (check,) = [c for c in look(drained).left_out if "answer" in c.name]
+    assert "an answer from which no review came" in check.left_out
+
+
+def test_books_in_the_middle_of_a_transaction_are_read_as_resume_finds_them(
+    done: Path, tmp_path: Path
+) -> None:
+    """The folder is copied as a process that was killed leaves it."""
+    reports = tmp_path / "reports"
+    with closing(sqlite3.connect(done / "r" / "run.sqlite", isolation_level=None)) as sql:
+        sql.execute("PRAGMA cache_size=1")
+        sql.execute("BEGIN IMMEDIATE")
+        sql.execute("CREATE TABLE torn (x)")
+        sql.executemany("INSERT INTO torn VALUES (?)", [("x" * 4000,)] * 50)
+        shutil.copytree(done, reports)
+        sql.execute("ROLLBACK")
+    before = digests(reports)
+    found = look(reports)
+    assert names(found) == []
+    assert "a transaction was cut short; checked as resume would find it" in found.notes
+    assert len(found.verified) == len(look(done).verified)
+    assert digests(reports) == before
+    (reports / "r" / "report.md").write_text("# All is well\n", encoding="utf-8")
+    assert names(look(reports)) == ["report.md"]
+
+
+@pytest.mark.parametrize("books", [None, b""])
+def test_a_run_that_was_killed_before_its_books_is_no_difference(
+    books: bytes | None, tmp_path: Path, scripted_yaml: Path
+) -> None:
+    create_run(tmp_path, "r", load_config(scripted_yaml))
+    if books is not None:
+        (tmp_path / "r" / "run.sqlite").write_bytes(books)
+    found = look(tmp_path)
+    assert names(found) == [] and "nothing was bought yet" in found.notes[-1]
+    told(tmp_path, confirmed_usd=1.0)
+    assert names(look(tmp_path)) == ["run.sqlite"]
+
+
+def test_one_picture_by_another_program_among_others_differs(copy: Path) -> None:
+    path = copy / "r" / "plots" / "spend.png"
+    path.write_bytes(_by_another_program(path.read_bytes()))
+    assert names(look(copy)) == ["plots/spend.png"]
+
+
+def test_pictures_that_are_all_by_another_program_are_left_out_aloud(copy: Path) -> None:
+    pictures = list((copy / "r").rglob("*.png"))
+    for path in pictures:
+        path.write_bytes(_by_another_program(path.read_bytes()))
+    found = look(copy)
+    assert names(found) == []
+    assert verdict(found).endswith(f"checks; {len(pictures)} left out")
+
+
+def _by_another_program(picture: bytes) -> bytes:
+    place = picture.index(b"tEXt")
+    (size,) = struct.unpack_from(">I", picture, place - 4)
+    part = b"tEXtSoftware\0matplotlib 0.1"
+    sealed = struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part))
+    return picture[: place - 4] + sealed + picture[place + 8 + size :]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("created", "2001-01-01T00:00:00+00:00"),
+        ("created", "2999-01-01T00:00:00+00:00"),
+        ("created", "yesterday"),
+        ("reviewer", "a panel of professors"),
+    ],
+)
+def test_a_beginning_that_cannot_have_been_differs(field: str, value: str, copy: Path) -> None:
+    told(copy, **{field: value})
+    found = look(copy)
+    assert [d.where for c in found.differing for d in c.differences if d.where == field] == [field]
+
+
+def test_messages_are_plain(copy: Path) -> None:
+    found = Verified("r", checks=[Check("plan", "p", (Difference("", "a", "b"),))])
+    assert verdict(found) == "r: 1 of 1 check differs"
+    assert shown('it\'s "so"\nand so\x1b') == 'it\'s "so" and so\\x1b'

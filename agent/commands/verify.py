@@ -20,7 +20,8 @@ def verify(
 
     Offline, without lock, model, network or key, also in a copied or read-only folder; nothing is
     changed. Artifacts and ledger carry hashes; records, plan, data set, reports and pictures are
-    made again from them in memory and compared byte for byte. Exit code 0: all verified; 1:
+    made again from them in memory and compared byte for byte. What cannot be compared, such as a
+    picture that another matplotlib drew, is counted as left out. Exit code 0: nothing differs; 1:
     something differs; 2: there is no such run.
     """
     from agent.verify import screen as screens

@@ -9,6 +9,7 @@ and are not counted against the cap a second time.
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -25,6 +26,20 @@ UNKNOWN: Final = "outcome unknown: charged in full"
 """Note of a post whose true cost is not known."""
 KILLED: Final = "killed: charged up to its last sign of life"
 """Note of a post for an attempt whose process died at a known time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What an attempt is charged whose process was killed."""
+
+    micro: int
+    """Its cost, in micro-dollars."""
+    engine_seconds: float
+    """The engine's time that this pays for."""
+    note: str = KILLED
+    """How the cost was found."""
+
+
 _NONE: Final[Mapping[str, int]] = MappingProxyType({})
 _OP_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}(#[0-9]{1,6})?")
 
@@ -174,7 +189,7 @@ class Ledger:
             append(self.database, entry)
 
     def reconcile(
-        self, known: Callable[[LedgerRow], int | None] = lambda row: None
+        self, known: Callable[[LedgerRow], Charge | None] = lambda row: None
     ) -> tuple[str, ...]:
         """Charge every attempt that a dead process left pending.
 
@@ -195,11 +210,11 @@ class Ledger:
                 if row.state == "pending" and (row.owner != self.database.owner or row.owner == 0)
             ]
             for row in left:
-                cost = known(row)
-                if cost is None:
-                    self.post(row.op_id, row.worst_case, note=UNKNOWN)
-                else:
-                    self.post(row.op_id, cost, overrun=True, note=KILLED)
+                found = known(row) or Charge(row.worst_case, 0.0, UNKNOWN)
+                self.post(
+                    row.op_id, found.micro, engine_seconds=found.engine_seconds, overrun=True,
+                    note=found.note,
+                )  # fmt: skip
         return tuple(row.op_id for row in left)
 
     def reserve_envelope(self, envelope: str, maximum: int, *, stage: str = "scale") -> None:

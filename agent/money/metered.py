@@ -155,9 +155,11 @@ class EngineMeter:
         seconds = min(self.lease.seconds, time_within(free, rate))
         shortest = min(self.lease.min_seconds, self.lease.seconds)
         if seconds < shortest:
+            owed = f", less {show_usd(due + kept)} for engine time until its release,"
             raise BudgetError(
-                f"{show_usd(free)} left under {where} pays for {seconds:.0f} s of the engine at "
-                f"${rate:g} an hour; a micro-batch needs at least {shortest:.0f} s"
+                f"{show_usd(room)} left under {where}{owed if due + kept else ''} pays for "
+                f"{seconds:.0f} s of the engine at ${rate:g} an hour; a micro-batch needs at "
+                f"least {shortest:.0f} s"
             )
         return _Bill(now.micro + min(free, time_to_micro(seconds, rate)), now.seconds + seconds)
 

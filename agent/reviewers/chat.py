@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from agent.reviewers.tariff import Message
 from pipeline.redact import Redactor
@@ -150,14 +151,30 @@ async def _bound_body(response: "httpx2.Response") -> None:
 
 def _status_failure(error: "openai.APIStatusError", redacted: Redactor) -> RequestFailed:
     status = error.status_code
+    said = redacted(error.response.text)
+    if 300 <= status < 400:
+        said = _redirected(redacted(error.response.headers.get("location", "")))
     failure = RequestFailed(
-        f"status {status}: {inline(redacted(error.response.text), 500)}",
+        f"status {status}: {inline(said, 500)}",
         retry=status in _RETRYABLE or status >= 500,
         billed=not 400 <= status < 500 or status == 408,
         status=status,
     )
     failure.retry_after = _seconds(error.response.headers.get("retry-after"))
     return failure
+
+
+def _redirected(location: str) -> str:
+    """Why a redirect is an ending; only the host is shown, since the rest could hold a secret."""
+    try:
+        host = urlsplit(location).hostname or "another path of the same server"
+    except ValueError:
+        host = "an address that makes no sense"
+    return (
+        f"it points to {host}, but redirects are not followed, since they would take the key "
+        "there: set reviewer.base_url to the address itself; charged in full, since the server "
+        "does not say whether it did the work"
+    )
 
 
 def _connection_failure(error: "openai.APIConnectionError", redacted: Redactor) -> RequestFailed:

@@ -70,7 +70,9 @@ def accept(session: Session, answer: str) -> Decision:
     if answer.startswith("rejected:"):
         return Decision(Step.STOP_REJECTED, answer.removeprefix("rejected:").strip())
     plan = session.approvals.approved_plan(answer)
-    return Decision(Step.CONTINUE, f"plan {plan.hash[:12]} is approved for {plan.examples} rows")
+    reason = f"plan {plan.hash[:12]} is approved for {plan.examples} rows"
+    session.note("running", reason)
+    return Decision(Step.CONTINUE, reason)
 
 
 def make_plan(session: Session, examples: int) -> Plan:

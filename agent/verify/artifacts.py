@@ -92,6 +92,7 @@ def left_by_a_failure(database: RunDatabase, folder: Folder, name: str) -> str:
     if top != "artifacts" or by_hash(folder.read(name), digest):
         return ""
     repeated = database.query(
-        "SELECT 1 FROM operations WHERE op_id LIKE '%#%' AND op_id NOT LIKE 'engine-release%'"
+        "SELECT 1 FROM operations WHERE op_id NOT LIKE 'engine-release%'"
+        " AND (op_id LIKE '%#%' OR state = 'pending')"
     )
-    return "rows of an attempt that failed and was repeated" if repeated else ""
+    return "rows of an attempt that failed or was cut short" if repeated else ""

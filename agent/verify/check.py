@@ -17,13 +17,13 @@ from agent.money.database import RunDatabase
 from agent.records import RunRecord
 from agent.session import program_version
 from agent.store import RunStore
-from agent.verify import artifacts, plans, rows
+from agent.verify import artifacts, books, claims, plans, reported, rows
 from agent.verify.again import DAMAGE, Again, Known, again
 from agent.verify.findings import Difference, Group, Verified, shown
-from agent.verify.folder import BOOKS, RECORD, Folder, look
+from agent.verify.folder import BOOKS, RECORD, Folder, group_of, look
 from agent.verify.past import Past, open_past
 from agent.verify.rendering import Beside, Renders
-from agent.verify.stored import Stored, group_of
+from agent.verify.stored import Stored
 
 
 def verify(
@@ -54,10 +54,13 @@ def verify(
     if run is not None and not working:
         stored.renders.begin(run, tuple(rounds.values()))
     try:
-        with RunDatabase(path / BOOKS, read_only=True) as database, database.snapshot():
+        with books.opened(folder, found.notes) as database:
             _with_books(stored, database, detectors=detectors)
     except AgentError as error:
-        found.add("ledger", BOOKS, [_unreadable(error)])
+        if isinstance(error, books.NotOpened) and books.just_begun(folder, run):
+            found.notes.append("the run was made, and nothing was bought yet: it has no books")
+        else:
+            found.add("ledger", BOOKS, [_unreadable(error)])
         stored.without_books()
     _unfit(found, folder)
     return found
@@ -96,6 +99,8 @@ def _with_books(stored: Stored, database: RunDatabase, *, detectors: bool) -> No
         stored.expected |= artifacts.check(found, folder, named)
         stored.without_books()
         return
+    stored.stand(past, state)
+    found.add("ledger", "caps", tuple(claims.caps(past.config, past.timeline.entries)))
     made = set(past.memory.made)
     later = set() if stored.settled else made - named
     stored.expected |= artifacts.check(
@@ -106,7 +111,7 @@ def _with_books(stored: Stored, database: RunDatabase, *, detectors: bool) -> No
         "reviews": lambda: stored.reviews(past),
         "records": lambda: stored.records(past, state),
         "data set": lambda: stored.texts(past),
-        "reports": lambda: stored.reports(past, state),
+        "reports": lambda: reported.check(stored, past, state),
         "rows": lambda: rows.check(found, past) if detectors else None,
     }
     for group, check in checks.items():
@@ -162,6 +167,8 @@ def _begun(run: RunRecord) -> RunRecord:
             "config": config.model_dump(mode="json"),
             "config_digest": config.digest(),
             "limit_usd": config.budget.limit_usd,
+            "status": "running",
+            "reason": "just begun",
             "engine": None,
             "replans": (),
             "need": None,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any, Final
 
-from agent.verify.findings import Difference, shown
+from agent.verify.findings import Difference, exact, shown
 
 _MOST: Final = 20
 """Differences of one file that are named."""
@@ -74,7 +74,7 @@ def _both_nested(one: Any, other: Any) -> bool:
 def _leaf(value: Any) -> str:
     if value is _NOTHING:
         return "nothing"
-    return shown(value) if not isinstance(value, str) else f"'{shown(value)}'"
+    return shown(value) if not isinstance(value, str) else f"'{exact(value)}'"
 
 
 def _lines(name: str, expected: bytes, found: bytes) -> tuple[Difference, ...]:
@@ -96,4 +96,4 @@ def _line(line: bytes | None, other: bytes | None) -> str:
     apart = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(line), len(other or b"")))
     start = max(0, apart - 30)
     cut = line[start : apart + 90].decode("utf-8", errors="replace")
-    return f"'{'...' if start else ''}{shown(cut)}'"
+    return f"'{'...' if start else ''}{exact(cut)}'"

@@ -99,5 +99,11 @@ class Verified:
 def shown(value: object) -> str:
     """A value in a message: short, on one line, with nothing that a terminal obeys."""
     text = value if isinstance(value, str) else repr(value)
-    plain = ascii(text)[1:-1] if isinstance(value, str) else ascii(text)[1:-1]
-    return plain if len(plain) <= _SHOWN else f"{plain[: _SHOWN - 3]}..."
+    return exact(" ".join(text.split()))
+
+
+def exact(text: str) -> str:
+    """The same with every space and line break as it is, for texts that are set side by side."""
+    plain = "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in text[:_SHOWN])
+    fits = len(text) <= _SHOWN and len(plain) <= _SHOWN
+    return plain if fits else f"{plain[: _SHOWN - 3]}..."

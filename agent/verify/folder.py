@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from agent.records import RoundRecord, RunRecord
-from agent.verify.findings import Difference, shown
+from agent.verify.findings import Difference, Group, shown
 
 RECORD: Final = "run.json"
 BOOKS: Final = "run.sqlite"
@@ -89,3 +89,17 @@ def look(path: Path) -> Folder:
 
 def _is_round(name: str) -> bool:
     return name.startswith("rounds/") and name.endswith(".json") and name[7:-5].isdecimal()
+
+
+def group_of(name: str) -> Group:
+    """What a file is about, by its name."""
+    top, _, rest = name.partition("/")
+    if name == BOOKS:
+        return "ledger"
+    if top == "artifacts":
+        return "artifacts"
+    if top.startswith("dataset"):
+        return "data set"
+    if name == RECORD or (top == "rounds" and rest.endswith(".json")):
+        return "records"
+    return "reviews" if top == "rounds" else "reports"

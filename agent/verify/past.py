@@ -54,6 +54,8 @@ class MemoryStore(RunStore):
         self.versions: dict[int, list[bytes]] = {}
         """Every round's record as it was written one time after another."""
         self.rounds: dict[int, RoundRecord] = {}
+        self.reported: list[tuple[RunRecord, tuple[RoundRecord, ...]]] = []
+        """Records each time that reports were rendered from them on the way."""
         self.written: dict[str, bytes] = {}
         self.made: dict[str, list[dict[str, Any]]] = {}
         self.sound: set[str] = set()
@@ -169,7 +171,8 @@ class Past(Session):
     """The books at every moment."""
 
     def write_reports(self) -> None:
-        """Reports are rendered once, at the end."""
+        """Remember what they would be rendered from; those of the end are rendered later."""
+        self.memory.reported.append((self.memory.run, self.memory.load_rounds()))
 
     def close_envelope(self, envelope: str) -> None:
         """The books have closed it."""

@@ -18,9 +18,10 @@ _FEW = 3
 def verdict(found: Verified) -> str:
     """The answer in a line."""
     every = len(found.differing) + len(found.verified)
-    if found.differing:
-        return f"{found.run_id}: {len(found.differing)} of {plural(every, 'check')} differ"
     rest = f"; {len(found.left_out)} left out" if found.left_out else ""
+    if found.differing:
+        verb = "differs" if len(found.differing) == 1 else "differ"
+        return f"{found.run_id}: {len(found.differing)} of {plural(every, 'check')} {verb}{rest}"
     return f"{found.run_id}: verified, {plural(every, 'check')}{rest}"
 
 

@@ -8,22 +8,21 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.config_file import check_config
+from agent.errors import ConfigError
 from agent.lock import Holder
-from agent.policy import EXIT_CODES
 from agent.records import RoundRecord, RunRecord
-from agent.report.render import run_report
-from agent.verify import artifacts
+from agent.verify import artifacts, claims, reported
 from agent.verify.again import Again
 from agent.verify.compare import compare
 from agent.verify.findings import Difference, Group, Verified, shown
-from agent.verify.folder import BOOKS, OWN, RECORD, Folder
+from agent.verify.folder import OWN, RECORD, Folder, group_of
 from agent.verify.past import Past, as_json
 from agent.verify.rendering import Renders
+from agent.verify.reported import money
+from agent.verify.standing import ENDED, follows, reached
 from agent.verify.writers import other_program, same_rows
 
-ENDED = frozenset(step.value.lower() for step in EXIT_CODES)
-"""Statuses of a run that will not go on."""
-_PAUSED = frozenset({"waiting", "held", "drained"})
 _EARLY = "the run has not come so far"
 
 
@@ -46,11 +45,17 @@ class Stored:
     expected: set[str] = field(default_factory=lambda: set(OWN))
     """Files that are accounted for."""
 
-    @property
-    def settled(self) -> bool:
-        """Whether everything that follows must have been written."""
-        ended = self.run is not None and self.run.status in ENDED | {"waiting"}
-        return ended and not self.working
+    told: bool = False
+    """Whether the status that the run gives itself can be true."""
+    settled: bool = False
+    """Whether everything that follows must have been written."""
+
+    def stand(self, past: Past, state: Again) -> None:
+        """Take in how far the run has come."""
+        assert self.run is not None
+        self.told = follows(past, state, self.run)
+        said = self.run.status in ENDED | {"waiting"}
+        self.settled = not self.working and (said if self.told else reached(state))
 
     def reviews(self, past: Past) -> None:
         """Answers, by the hashes that were stored with the review."""
@@ -71,19 +76,25 @@ class Stored:
             stored = self.folder.read(name) or b""
             if not self.settled and stored in past.memory.versions.get(number, ()):
                 content = stored  # what came after was not written any more
+                past.memory.rounds[number] = RoundRecord.model_validate_json(stored)
             self.compare("records", name, content)
         past.memory.run = self._ended(past, state)
         self.compare("records", RECORD, as_json(past.memory.run.model_dump(mode="json")))
+        impossible = tuple(claims.possible(self.run, past.config, past.timeline.entries))
+        self.found.add("records", "what run.json says of its beginning", impossible)
         self.found.unverifiable.append(
-            f"when the run was created ({shown(self.run.created)}) and who was to review it "
-            f"({shown(self.run.reviewer)}): the reports say the same"
+            f"when the run was created ({shown(self.run.created)}), within a day, and who was to "
+            f"review it ({shown(self.run.reviewer)}), among whom its configuration names"
         )
 
     def _ended(self, past: Past, state: Again) -> RunRecord:
         """The run's record at its end, with the money of when it was written last."""
         assert self.run is not None
         run, record = self.run, past.memory.run
-        if state.decision is None and not (state.waiting and run.status == "waiting"):
+        ending = (record.status, record.reason) if reached(state) else None
+        if ending and run.status == "running" and reported.before(self, past):
+            self.told, self.settled = False, not self.working
+        if self.told and (run.status, run.reason) != ending:
             said: dict[str, Any] = {"status": run.status, "reason": run.reason}
             spent = {"confirmed_usd": run.confirmed_usd, "possible_usd": run.possible_usd}
             noted = [r.model_copy(update=said | spent) for r in past.memory.runs]
@@ -98,7 +109,7 @@ class Stored:
                 == (run.confirmed_usd, run.possible_usd)
             ),
         )
-        return record.model_copy(update=_money(past))
+        return record.model_copy(update=money(past))
 
     def texts(self, past: Past) -> None:
         """Learnings reports, and every file of the data set."""
@@ -107,34 +118,6 @@ class Stored:
         )
         for name, content in first:
             self.compare(group_of(name), name, content)
-
-    def reports(self, past: Past, state: Again) -> None:
-        """Every report and picture, rendered from the records as they must be."""
-        assert self.run is not None
-        if self.working or self.run.status not in ENDED | _PAUSED:
-            for name in self.folder.names:
-                if group_of(name) == "reports" and name not in OWN:
-                    self.leave("reports", name, "it is rendered again when the run pauses or ends")
-            return
-        run = self._reported(past, state)
-        for name, content in sorted(self.renders.files(run, past.memory.load_rounds()).items()):
-            self.compare("reports", name, content)
-
-    def _reported(self, past: Past, state: Again) -> RunRecord:
-        """The run's record as reports were rendered from it.
-
-        What a person asked for a price after the end is in the record, and not in the reports.
-        """
-        run, rounds = past.memory.run, past.memory.load_rounds()
-        stored = self.folder.read("report.md")
-        if stored is None or _report(run, rounds) == stored:
-            return run
-        for place in range(state.last, past.timeline.end):
-            past.ledger = past.timeline.at(place)
-            earlier = run.model_copy(update=_money(past))
-            if earlier != run and _report(earlier, rounds) == stored:
-                return earlier
-        return run
 
     def compare(self, group: Group, name: str, content: bytes) -> None:
         """Compare a file with what it must hold."""
@@ -181,12 +164,12 @@ class Stored:
         for name in self.folder.names:
             if name in self.expected or name in self.folder.damaged:
                 continue
-            if state.broken:
-                self.leave(group_of(name), name, "what it follows from cannot be made again")
-            elif not self.settled:
-                self.leave(group_of(name), name, _EARLY)
-            elif why := artifacts.left_by_a_failure(books, self.folder, name):
+            if why := artifacts.left_by_a_failure(books, self.folder, name):
                 self.leave(group_of(name), name, why)
+            elif state.broken:
+                self.leave(group_of(name), name, "what it follows from cannot be made again")
+            elif self.working or not (self.settled or reached(state)):
+                self.leave(group_of(name), name, _EARLY)
             else:
                 difference = Difference("", "no such file", "one that nothing accounts for")
                 self.found.add(group_of(name), name, [difference])
@@ -194,33 +177,24 @@ class Stored:
     def without_books(self) -> None:
         """What can still be said where books or configuration cannot be read."""
         for name in self.folder.names:
-            if name not in self.expected:
+            if name in self.expected:
+                continue
+            wrong = self._own() if name == RECORD else ()
+            if wrong:
+                self.found.add("records", name, wrong)
+            else:
                 self.leave(group_of(name), name, "what it follows from cannot be read")
 
-
-def _money(past: Past) -> dict[str, float]:
-    totals = past.ledger.totals()
-    return {"confirmed_usd": totals.confirmed_usd, "possible_usd": totals.possible_usd}
-
-
-def _report(run: RunRecord, rounds: tuple[RoundRecord, ...]) -> bytes:
-    return run_report(rounds, run).encode("utf-8", errors="replace")
+    def _own(self) -> tuple[Difference, ...]:
+        """What differs within ``run.json`` itself."""
+        if self.run is None:
+            return ()
+        try:
+            return tuple(claims.own(self.run, check_config(self.run.config, source=RECORD)))
+        except ConfigError as error:
+            return (Difference("config", "valid", shown(str(error))),)
 
 
 def round_name(number: int) -> str:
     """Where a round's record is kept."""
     return f"rounds/{number:02d}.json"
-
-
-def group_of(name: str) -> Group:
-    """What a file is about, by its name."""
-    top, _, rest = name.partition("/")
-    if name == BOOKS:
-        return "ledger"
-    if top == "artifacts":
-        return "artifacts"
-    if top.startswith("dataset"):
-        return "data set"
-    if name == RECORD or (top == "rounds" and rest.endswith(".json")):
-        return "records"
-    return "reviews" if top == "rounds" else "reports"

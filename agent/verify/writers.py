@@ -6,10 +6,12 @@ but only if the file itself is whole and says who wrote it.
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from io import BytesIO
 from typing import Final
+
+from agent.verify.findings import Difference
 
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 
@@ -25,6 +27,22 @@ def other_program(name: str, content: bytes | None) -> str:
     else:
         return ""
     return "" if wrote in ("", here) else f"not comparable: {wrote} wrote it, this is {here}"
+
+
+def strangers(pictures: Mapping[str, bytes | None]) -> dict[str, Difference]:
+    """Pictures that say that another program drew them, beside some that this one drew.
+
+    All pictures of a run are drawn anew at once.
+    """
+    here = f"matplotlib {version('matplotlib')}"
+    said = {name: _drew(content or b"") for name, content in pictures.items()}
+    if here not in said.values():
+        return {}
+    return {
+        name: Difference("drawn by", f"{here} like the others", wrote)
+        for name, wrote in said.items()
+        if wrote not in ("", here)
+    }
 
 
 def _drew(content: bytes) -> str:

@@ -54,8 +54,13 @@ def test_a_runner_that_was_overtaken_writes_nothing(
 ) -> None:
     many = effort(sample=4, proof=100, soak=1000)
     chance = random.Random(10)
+    # One that sleeps before it has claimed the run is no runner yet.
+    claimed = max(n for n, p in enumerate(undisturbed.passed, start=1) if "claim" in p.place)
     asked = [
-        [chance.randint(1, len(undisturbed.passed) - 20), chance.choice(("before", "after"))]
+        [
+            chance.randint(claimed + 1, len(undisturbed.passed) - 20),
+            chance.choice(("before", "after")),
+        ]
         for _ in range(many)
     ]
     # Right after a commit nobody is within a transaction, so at least this one is overtaken.
@@ -84,7 +89,7 @@ def test_a_runner_that_was_overtaken_writes_nothing(
 def test_a_signal_leaves_a_run_that_goes_on(
     undisturbed: Outcome, effort: Effort, figure: Figure
 ) -> None:
-    many = effort(sample=2, proof=50, soak=500)
+    many = effort(sample=2, proof=70, soak=700)  # a few are done before they are stopped
     full = effort(sample=0, proof=1, soak=1)
     chance = random.Random(23)
     asked = []
@@ -106,7 +111,7 @@ def test_a_signal_leaves_a_run_that_goes_on(
         assert outcome["result"] == undisturbed.result, where
         assert outcome["attempts"] <= 1, where
         left["stopped" if outcome["status"] else "done before"] += 1
-    assert left["stopped"] >= 0.8 * many
+    assert left["stopped"] >= 0.7 * many
     slowest = max(outcome["seconds"] for outcome in found)
     hung = sum(bool(where["hangs"]) for where in asked)
     again = sum(outcome["attempts"] for outcome in found)
