@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from breaks import BREAKS, Break, apply, copy_of_the_project, run
+from breaks import BREAKS, ROOT, Break, apply, copy_of_the_project, run
 
 FAILED = 1
 """pytest's exit status when tests failed; any other (no test found, an error) proves nothing."""
@@ -17,6 +17,12 @@ def is_caught(broken: Break, folder: Path) -> bool:
     apply(broken, project)
     found = run(broken.test, project)
     return found.returncode == FAILED and "FAILED" in found.stdout
+
+
+def test_every_break_finds_its_place() -> None:
+    """A rule that has moved is broken nowhere, and its proof would prove nothing."""
+    for broken in BREAKS:
+        assert (ROOT / broken.file).read_text(encoding="utf-8").count(broken.old) == 1, broken.rule
 
 
 def test_every_broken_rule_is_caught(
