@@ -40,6 +40,9 @@ class Step(StrEnum):
     """The data set is written, but its QC over the union did not pass."""
 
 
+WAITS = "the plan waits for a person's approval"
+"""Why a run that was stopped where it waits goes on waiting."""
+
 EXIT_CODES: dict[Step, int] = {
     Step.DONE: 0,
     Step.DONE_SHORT: 1,

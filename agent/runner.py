@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from agent.config import RunConfig
 from agent.errors import AgentError, ApprovalError, RunError, RunLocked
 from agent.money.approval import Plan
-from agent.policy import EXIT_CODES, Step
+from agent.policy import EXIT_CODES, WAITS, Step
 from agent.session import Session, create_run, open_session
 from agent.signals import EXIT, Answers, Interruptible
 
@@ -195,7 +195,7 @@ def _ending(session: Session, *, waiting: bool, drained: bool) -> Ending:
     run_id = session.run_id
     if waiting:
         if session.store.load_run().status != "waiting":
-            session.note("waiting", "the plan waits for a person's approval")
+            session.note("waiting", WAITS)
             session.write_reports()
         return Ending(run_id, "waiting", session.store.load_run().reason, WAITING)
     if drained:

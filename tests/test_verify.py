@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from fake_server import refusal, serving
+from renders import Kept
 from typer.testing import CliRunner
 
 from agent import runner
@@ -23,38 +24,19 @@ from agent.__main__ import app
 from agent.config_file import check_config, load_config
 from agent.errors import ReviewerError, RunError
 from agent.lock import RunLock
-from agent.records import RoundRecord, RunRecord
+from agent.records import RunRecord
 from agent.session import create_run
 from agent.stages import reviewing
 from agent.verify import rendering
 from agent.verify.check import verify
 from agent.verify.findings import Check, Difference, Verified, shown
-from agent.verify.rendering import Files, rendered
 from agent.verify.screen import screen, verdict
 from agent.verify.writers import other_program
 
 QUIET: Callable[[Any], None] = lambda event: None  # noqa: E731
 
 
-class Kept:
-    """Renders again only what differs from what was rendered before."""
-
-    def __init__(self) -> None:
-        self.known: list[tuple[Any, Files]] = []
-
-    def begin(self, run: RunRecord, rounds: Sequence[RoundRecord]) -> None:
-        pass
-
-    def files(self, run: RunRecord, rounds: Sequence[RoundRecord]) -> Files:
-        asked = (run, tuple(rounds))
-        found = next((files for known, files in self.known if known == asked), None)
-        if found is None:
-            found = rendered(*asked)
-            self.known.append((asked, found))
-        return found
-
-
-RENDERS = Kept()
+RENDERS = Kept(most=1000)
 
 
 def books(reports: Path) -> sqlite3.Connection:

@@ -7,7 +7,7 @@ is false; that it was stopped or held on its way, nothing that is stored can tel
 
 from typing import Final
 
-from agent.policy import EXIT_CODES, Step
+from agent.policy import EXIT_CODES, WAITS, Step
 from agent.records import RunRecord
 from agent.verify.again import Again
 from agent.verify.past import Past
@@ -17,7 +17,6 @@ ENDED: Final = frozenset(step.value.lower() for step in EXIT_CODES)
 STOPPED: Final = frozenset({"held", "drained"})
 """Those of a run that was stopped on its way, with its reports written."""
 _KNOWN: Final = ENDED | STOPPED | {"running", "waiting"}
-_WAITS_AGAIN: Final = ("waiting", "the plan waits for a person's approval")
 _NO_ROOM: Final = Step.STOP_BUDGET.value.lower()
 
 
@@ -34,7 +33,7 @@ def follows(past: Past, state: Again, run: RunRecord) -> bool:
     if run.status in STOPPED or said == (last.status, last.reason):
         return True
     offered = any(e.entry.kind == "offer" for e in past.timeline.entries)
-    if offered and said == _WAITS_AGAIN:
+    if offered and said == ("waiting", WAITS):
         return True
     if reached(state):  # killed before it wrote down what it had come to
         return said in {(r.status, r.reason) for r in past.memory.runs}

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,11 @@ from typing import Any
 import pytest
 from big_run import RUN_ID, copied, finished
 from conftest import Effort, Figure
+from renders import Kept
 
-from agent.records import RoundRecord, RunRecord
 from agent.stages import planning
 from agent.verify.check import verify
 from agent.verify.folder import BOOKS, OWN
-from agent.verify.rendering import Files, rendered
 from pipeline.critics import control_scores
 
 ROOT = Path(__file__).parents[2]
@@ -32,26 +31,7 @@ LONGEST_SECONDS = 10.0
 reached: on one free core 2 s go to near-duplicates alone, and 2.4 s to all else but pictures."""
 
 
-class Kept:
-    """Renders again only what differs from what was rendered before."""
-
-    def __init__(self) -> None:
-        self.known: list[tuple[Any, Files]] = []
-
-    def begin(self, run: RunRecord, rounds: Sequence[RoundRecord]) -> None:
-        pass
-
-    def files(self, run: RunRecord, rounds: Sequence[RoundRecord]) -> Files:
-        asked = (run, tuple(rounds))
-        for known, files in self.known:
-            if known == asked:
-                return files
-        files = rendered(*asked)
-        self.known = [*self.known[:3], (asked, files)]
-        return files
-
-
-RENDERS = Kept()
+RENDERS = Kept(most=3)
 
 
 @pytest.fixture(autouse=True)
