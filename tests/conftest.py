@@ -1,5 +1,6 @@
 """What every test shares: no network, no reviewer's key, and a configuration that runs fast."""
 
+import multiprocessing
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,16 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("OPENAI_API_KEY", "ENGINE_API_KEY", "LANGSMITH_TRACING", "LANGCHAIN_TRACING_V2"):
         monkeypatch.delenv(name, raising=False)
     yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_child_is_left() -> Iterator[None]:
+    """The interpreter waits for children at its end, and one that hangs would hang the suite."""
+    yield
+    left = multiprocessing.active_children()
+    for child in left:
+        child.kill()
+    assert not left
 
 
 @pytest.fixture

@@ -26,3 +26,6 @@ class Kept:
         files = rendered(*asked)
         self._known = [*self._known[: self._most], (asked, files)]
         return files
+
+    def close(self) -> None:
+        pass

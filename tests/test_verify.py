@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -344,6 +345,16 @@ def test_rendering_beside_gives_what_rendering_here_gives(waiting: Path) -> None
     beside = rendering.Beside()
     beside.begin(run, rounds)
     assert beside.files(other, ())["report.md"] != RENDERS.files(run, rounds)["report.md"]
+    beside.close()
+
+
+def test_nothing_renders_on_when_a_check_is_over(waiting: Path) -> None:
+    record = waiting / "r" / "run.json"
+    stored = record.read_bytes()
+    told(waiting, reason="another")  # so that what was begun is not what is asked for
+    verify(waiting, "r")
+    record.write_bytes(stored)
+    assert multiprocessing.active_children() == []
 
 
 def told(reports: Path, **values: Any) -> None:

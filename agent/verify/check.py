@@ -7,6 +7,7 @@ memory, and must be the same to the byte.
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from agent.config_file import check_config
@@ -54,7 +55,7 @@ def verify(
     if run is not None and not working:
         stored.renders.begin(run, tuple(rounds.values()))
     try:
-        with books.opened(folder, found.notes) as database:
+        with closing(stored.renders), books.opened(folder, found.notes) as database:
             _with_books(stored, database, detectors=detectors)
     except AgentError as error:
         if isinstance(error, books.NotOpened) and books.just_begun(folder, run):

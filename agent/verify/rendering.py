@@ -25,6 +25,9 @@ class Renders(Protocol):
     def files(self, run: RunRecord, rounds: Sequence[RoundRecord]) -> Files:
         """Every report by its name."""
 
+    def close(self) -> None:
+        """Be told that nothing will be asked for any more."""
+
 
 class Beside:
     """Renders in a process of its own, which is there until it is asked."""
@@ -36,12 +39,14 @@ class Beside:
 
     def begin(self, run: RunRecord, rounds: Sequence[RoundRecord]) -> None:
         """Start to render."""
-        forks = "fork" in multiprocessing.get_all_start_methods()
-        context = multiprocessing.get_context("fork" if forks else None)
+        context = multiprocessing.get_context("spawn")  # a fork would keep the locks of threads
         self._answer, give = context.Pipe(duplex=False)
         self._asked = (run, tuple(rounds))
         self._process = context.Process(target=_render, args=(give, *self._asked), daemon=True)
+        # The child inherits the mask: whoever started it ends it, and Ctrl-C is not for it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self._process.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         give.close()
 
     def files(self, run: RunRecord, rounds: Sequence[RoundRecord]) -> Files:
@@ -60,14 +65,19 @@ class Beside:
             found: Files | None = self._answer.recv()
         except EOFError:
             found = None
-        self._process.join()
+        self.close()
         return found
+
+    def close(self) -> None:
+        """End the process, whether or not it was asked for its answer."""
+        if self._answer is not None and self._process is not None:
+            self._answer.close()
+            self._process.kill()
+            self._process.join()
+        self._asked = self._answer = self._process = None
 
 
 def _render(give: Connection, run: RunRecord, rounds: Sequence[RoundRecord]) -> None:
-    # Whoever started this process ends it, with whatever a person or a system asked of both.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     give.send(rendered(run, rounds))
 
 

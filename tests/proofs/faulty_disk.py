@@ -135,7 +135,10 @@ def faulty_disk(folder: Path) -> Iterator[Disk]:
         finally:
             assert server.stdin is not None
             server.stdin.close()
-            server.wait(timeout=60)
+            try:
+                server.wait(timeout=60)
+            finally:
+                server.kill()
 
 
 def rows_of(reports: Path) -> str:

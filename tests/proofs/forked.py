@@ -106,8 +106,15 @@ class Forks:
         return Path(self._folder.name) / "waiting"
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate(timeout=LONGEST_SECONDS)
-        self._folder.cleanup()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(LONGEST_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+        finally:
+            self._folder.cleanup()
 
     def carry_out(self, trials: Sequence[Trial]) -> list[Outcome]:
         """The outcome of every trial, in order."""

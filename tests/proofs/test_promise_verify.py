@@ -160,8 +160,8 @@ def _worker(give: Any, reports: Path, folder: Path, seeds: range) -> None:
 
 
 def beside(reports: Path, folder: Path, count: int) -> list[tuple[str, bool]]:
-    """The same in two processes, forked with everything loaded."""
-    context = multiprocessing.get_context("fork")
+    """The same in two processes; this one has threads, so they are not forked from it."""
+    context = multiprocessing.get_context("spawn")
     waiting = []
     for worker in range(WORKERS):
         take, give = context.Pipe(duplex=False)
@@ -171,7 +171,7 @@ def beside(reports: Path, folder: Path, count: int) -> list[tuple[str, bool]]:
             folder / str(worker),
             range(worker, 2 * count, WORKERS)[: count // 2],
         )
-        process = context.Process(target=_worker, args=work)
+        process = context.Process(target=_worker, args=work, daemon=True)
         process.start()
         give.close()
         waiting.append((take, process))
