@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
 import signal
 import sqlite3
+import subprocess
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -348,13 +348,18 @@ def test_rendering_beside_gives_what_rendering_here_gives(waiting: Path) -> None
     beside.close()
 
 
-def test_nothing_renders_on_when_a_check_is_over(waiting: Path) -> None:
-    record = waiting / "r" / "run.json"
-    stored = record.read_bytes()
-    told(waiting, reason="another")  # so that what was begun is not what is asked for
+def test_nothing_renders_on_when_a_check_is_over(
+    waiting: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[subprocess.Popen[bytes]] = []
+    start = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *args, **more: begun.append(start(*args, **more)) or begun[-1]
+    )
     verify(waiting, "r")
-    record.write_bytes(stored)
-    assert multiprocessing.active_children() == []
+    told(copy, reason="another")  # what was begun is not what is asked for
+    verify(copy, "r")
+    assert [process.poll() for process in begun] == [0, -9]
 
 
 def told(reports: Path, **values: Any) -> None:

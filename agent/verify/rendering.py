@@ -4,16 +4,21 @@ Pictures take longer than all other checks of a small run. The one idea: renderi
 from the records as they are stored, and its result counts only if those turn out to be genuine.
 """
 
-import multiprocessing
-import signal
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
-from typing import Protocol
+from typing import IO, Protocol
+
+from pydantic import ConfigDict, TypeAdapter
 
 from agent.records import RoundRecord, RunRecord
 from agent.report.render import render_all
 
 Files = dict[str, bytes]
+_Asked = TypeAdapter(tuple[RunRecord, tuple[RoundRecord, ...]])
+_Files = TypeAdapter(Files, config=ConfigDict(ser_json_bytes="base64", val_json_bytes="base64"))
 
 
 class Renders(Protocol):
@@ -30,24 +35,29 @@ class Renders(Protocol):
 
 
 class Beside:
-    """Renders in a process of its own, which is there until it is asked."""
+    """Renders in a process of its own, which is there until it is asked.
+
+    What goes in and comes out lies in files, so that neither side ever waits for the other's pipe.
+    """
 
     def __init__(self) -> None:
         self._asked: tuple[RunRecord, tuple[RoundRecord, ...]] | None = None
-        self._process: multiprocessing.process.BaseProcess | None = None
-        self._answer: Connection | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._answer: IO[bytes] | None = None
 
     def begin(self, run: RunRecord, rounds: Sequence[RoundRecord]) -> None:
         """Start to render."""
-        context = multiprocessing.get_context("spawn")  # a fork would keep the locks of threads
-        self._answer, give = context.Pipe(duplex=False)
         self._asked = (run, tuple(rounds))
-        self._process = context.Process(target=_render, args=(give, *self._asked), daemon=True)
-        # The child inherits the mask: whoever started it ends it, and Ctrl-C is not for it.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        self._process.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        give.close()
+        self._answer = tempfile.TemporaryFile()
+        with tempfile.TemporaryFile() as question:
+            question.write(_Asked.dump_json(self._asked))
+            question.seek(0)
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", __spec__.name],
+                stdin=question, stdout=self._answer, stderr=subprocess.DEVNULL,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                start_new_session=True,  # Ctrl-C is for whoever started it
+            )  # fmt: skip
 
     def files(self, run: RunRecord, rounds: Sequence[RoundRecord]) -> Files:
         """Every report by its name; rendered here if it was not begun with these very records.
@@ -61,10 +71,10 @@ class Beside:
 
     def _finish(self) -> Files | None:
         assert self._answer is not None and self._process is not None
-        try:
-            found: Files | None = self._answer.recv()
-        except EOFError:
-            found = None
+        found: Files | None = None
+        if self._process.wait() == 0:
+            self._answer.seek(0)
+            found = _Files.validate_json(self._answer.read())
         self.close()
         return found
 
@@ -73,12 +83,8 @@ class Beside:
         if self._answer is not None and self._process is not None:
             self._answer.close()
             self._process.kill()
-            self._process.join()
+            self._process.wait()
         self._asked = self._answer = self._process = None
-
-
-def _render(give: Connection, run: RunRecord, rounds: Sequence[RoundRecord]) -> None:
-    give.send(rendered(run, rounds))
 
 
 def rendered(run: RunRecord, rounds: Sequence[RoundRecord]) -> Files:
@@ -87,3 +93,9 @@ def rendered(run: RunRecord, rounds: Sequence[RoundRecord]) -> Files:
         name: content.encode("utf-8", errors="replace") if isinstance(content, str) else content
         for name, content in render_all(run, rounds).items()
     }
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(
+        _Files.dump_json(rendered(*_Asked.validate_json(sys.stdin.buffer.read())))
+    )
