@@ -6,8 +6,8 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
 import struct
+import subprocess
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
