@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from agent.records import Applied, Change, Refused, Review
+from agent.review_records import Applied, Change, Refused, Review
 from agent.stops import stop_refusal
 from pipeline.params import TUNABLE, GenParams, ParamValue, Tunable
 

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
-from agent.records import Replay, RoundRecord
+from agent.records import RoundRecord
 from agent.report.critics import critic_words, fault_table
+from agent.review_records import Replay
 from pipeline.causes import treated_by
 from pipeline.params import TUNABLE, GenParams
 from pipeline.types import Funnel
-from prompts.render import render
+from prompts.render import render_blocks
 
 TEMPLATE: Final = "learnings.md.j2"
 """The report's template; its digest belongs into the record of a review."""
@@ -40,7 +41,7 @@ def learnings(
         rounds_left: Rounds that may still follow; None leaves it out.
     """
     assert rounds, "a learnings report needs a measured round"
-    return render(
+    parts = render_blocks(
         TEMPLATE,
         rounds=rounds,
         now=rounds[-1],
@@ -63,6 +64,7 @@ def learnings(
         replayed=_replayed,
         cut=_SAMPLE_CHARS,
     )
+    return "".join(parts.values())
 
 
 def _replayed(replay: Replay) -> str:

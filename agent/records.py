@@ -7,143 +7,15 @@ models check what is read back from disk, so a damaged record is an error, not a
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
+from agent.review_records import Candidate, Record, ReviewRecord, StopDryRun, Track
 from pipeline.engine.base import Replan
 from pipeline.params import GenParams
 from pipeline.types import Certificate, Funnel, Metric, Sample
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Prediction(_Record):
-    """What a change is expected to do, registered before its trial."""
-
-    metric: str
-    """Name of the metric in the metric table."""
-    low: float
-    """The metric's value next round is expected to be at least this,"""
-    high: float
-    """and at most this."""
-    probability: float
-    """How likely the reviewer holds that to be, 0 to 1."""
-
-
-class Change(_Record):
-    """One parameter set to one value."""
-
-    parameter: str
-    """Dotted name from the closed list."""
-    value: Any
-    """The value it is to take."""
-    reason: str
-    """Why, in a sentence."""
-
-
-class Review(_Record):
-    """A reviewer's typed answer to one learnings report."""
-
-    diagnosis: str
-    """What is wrong, and what causes it."""
-    changes: tuple[Change, ...]
-    """What to change; empty means change nothing."""
-    predictions: tuple[Prediction, ...]
-    """What the changes are expected to do."""
-    distrusted_metrics: tuple[str, ...] = ()
-    """Metrics that the reviewer holds to be measured wrongly."""
-    confidence: float
-    """0 to 1."""
-    stop: bool = False
-    """Ends the run: no setting within bounds is expected to pass."""
-
-
-class Applied(_Record):
-    """A change as it was applied."""
-
-    parameter: str
-    """Dotted name."""
-    before: Any
-    """Value before."""
-    after: Any
-    """Value after."""
-    reason: str
-    """The reviewer's reason."""
-
-
-class Refused(_Record):
-    """A change that the guard did not apply."""
-
-    parameter: str
-    """What the reviewer called it, cut to 64 characters."""
-    value: str
-    """``repr`` of the value asked for, cut to 64 characters."""
-    why: str
-    """Why it was refused."""
-
-
-class Outcome(_Record):
-    """A prediction, after its trial."""
-
-    prediction: Prediction
-    """What was expected."""
-    actual: float | None
-    """The metric in the next round; None if it was not measured."""
-    hit: bool | None
-    """Whether it fell within the interval; None if it was not measured."""
-
-
-class Replay(_Record):
-    """What stored rows say of a setting before a pilot is bought for it, at no cost."""
-
-    params: GenParams
-    """The setting."""
-    sources: tuple[str, ...]
-    """Which stored rows were used; empty where none could be."""
-    refused: dict[str, tuple[str, ...]]
-    """By the others: each parameter that needs generation, and why."""
-    rows: int
-    """Answered rows as they would have been,"""
-    changed: int
-    """of which so many end elsewhere than they did,"""
-    unscored: int
-    """and so many have a text that no critic has seen."""
-    metrics: tuple[dict[str, Any], ...]
-    """``pipeline.types.Metric`` as JSON, measured on them; empty without rows."""
-    bought: bool
-    """Whether a pilot was bought for the setting."""
-
-    @property
-    def failed(self) -> tuple[str, ...]:
-        """Gates that fail."""
-        return tuple(m["name"] for m in self.metrics if m["verdict"] == "FAIL")
-
-
-class ReviewRecord(_Record):
-    """One review, from what was sent to what it did."""
-
-    reviewer: str
-    """``rules``, or ``llm:<model>``."""
-    review: Review
-    """The validated answer."""
-    applied: tuple[Applied, ...]
-    """What the guard let through."""
-    refused: tuple[Refused, ...]
-    """What it did not."""
-    cost_usd: float
-    """Dollars posted for its requests, those of failed tries included."""
-    requests: int
-    """Requests of it in the ledger, refused and failed ones included."""
-    learnings_path: str
-    """What it was sent, byte for byte, relative to the run directory."""
-    outcomes: tuple[Outcome, ...] = ()
-    """Filled when the next round has been measured."""
-    replay: Replay | None = None
-    """What stored rows said of the setting that it led to; None before they were asked."""
-
-
-class AuditCheck(_Record):
+class AuditCheck(Record):
     """One question of the smoke-test audit."""
 
     name: Literal["answers", "stop_strings", "cleaner", "flagged"]
@@ -155,7 +27,7 @@ class AuditCheck(_Record):
     """What was seen, with counts."""
 
 
-class SmokeAudit(_Record):
+class SmokeAudit(Record):
     """The audit of a round's first micro-batch."""
 
     rows: int
@@ -168,7 +40,7 @@ class SmokeAudit(_Record):
     """Indices of up to ten flagged rows, shown in the report."""
 
 
-class Spend(_Record):
+class Spend(Record):
     """What a stage or round cost."""
 
     engine_seconds: float = 0.0
@@ -184,7 +56,7 @@ class Spend(_Record):
         return self.engine_usd + self.review_usd
 
 
-class RoundRecord(_Record):
+class RoundRecord(Record):
     """One round: its parameters, what was measured, and what was decided."""
 
     round: int
@@ -228,6 +100,10 @@ class RoundRecord(_Record):
     """What the round cost, its review included."""
     review: ReviewRecord | None = None
     """The review that followed, if one did."""
+    candidates: tuple[Candidate, ...] = ()
+    """What stored rows say of the obvious next settings; empty if the round is not reviewed."""
+    stop_candidates: tuple[StopDryRun, ...] = ()
+    """What stored rows say of each string that could end them."""
     replayed: bool = False
     """Whether it was measured on stored rows: it then bought nothing, and cost what its review
     did. Its rows are numbered anew."""
@@ -259,7 +135,7 @@ def pilots(rounds: Iterable[RoundRecord]) -> int:
     return sum(not record.replayed for record in rounds)
 
 
-class RunRecord(_Record):
+class RunRecord(Record):
     """What is known of a run as a whole."""
 
     run_id: str
@@ -293,6 +169,8 @@ class RunRecord(_Record):
     first round; a round's stand in its own record."""
     need: dict[str, Any] | None = None
     """``pipeline.need.Need`` as JSON and the ``warning`` to acknowledge; None before the check."""
+    tracks: tuple[Track, ...] = ()
+    """How reviewers did in the runs that had ended when this one was begun."""
     plan: dict[str, Any] | None = None
     """The plan that waits for, or was given, approval, with its ``hash``, and under ``accept`` the
     options that a yes to it must carry."""

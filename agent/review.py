@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from agent.errors import ReviewerError
 from agent.guard import Guarded, guard
-from agent.records import Outcome, Review
+from agent.review_records import Outcome, Review
 from agent.strict_json import load_strict
 from pipeline.params import TUNABLE
 

@@ -30,6 +30,20 @@ def render(name: str, **values: Any) -> str:
     return _environment().get_template(name).render(**values)
 
 
+def render_blocks(name: str, **values: Any) -> dict[str, str]:
+    """The text of each top-level block of template ``name``, in order, with ``values`` in it.
+
+    Raises:
+        jinja2.UndefinedError: if a block uses a name that is not given.
+        LookupError: if there is no such template.
+    """
+    template = _environment().get_template(name)
+    return {
+        block: "".join(draw(template.new_context(values)))
+        for block, draw in template.blocks.items()
+    }
+
+
 def digest(name: str) -> str:
     """SHA-256 of the source of template ``name``."""
     return hashlib.sha256(_source(name).encode()).hexdigest()

@@ -10,20 +10,8 @@ from math import sqrt
 from typing import Any
 
 from agent.config import RunConfig
-from agent.records import (
-    Applied,
-    AuditCheck,
-    Change,
-    Outcome,
-    Prediction,
-    Refused,
-    Review,
-    ReviewRecord,
-    RoundRecord,
-    RunRecord,
-    SmokeAudit,
-    Spend,
-)
+from agent.records import AuditCheck, RoundRecord, RunRecord, SmokeAudit, Spend
+from agent.review_records import Applied, Change, Outcome, Prediction, Refused, Review, ReviewRecord
 from pipeline.params import GenParams
 from pipeline.types import Certificate, EngineInfo, Funnel, Metric, Sample
 

@@ -16,7 +16,7 @@ from agent.config_file import load_config
 from agent.errors import SentinelError
 from agent.guard import guard
 from agent.policy import Limits, RoundFacts, Step, next_step
-from agent.records import Change, Review
+from agent.review_records import Change, Review
 from agent.session import open_session
 from agent.store import RunStore
 from pipeline.engine import scripted

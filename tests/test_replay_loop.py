@@ -9,7 +9,8 @@ import pytest
 from agent import runner
 from agent.config_file import load_config
 from agent.policy import EXIT_CODES, MOST_REPLAYED, Step, after_replay
-from agent.records import Change, Review, RoundRecord, pilots
+from agent.records import RoundRecord, pilots
+from agent.review_records import Change, Review
 from agent.reviewers.base import Pay
 from agent.session import open_session
 from agent.stages import replaying

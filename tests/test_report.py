@@ -8,11 +8,12 @@ from builders import HOSTILE, flagged, metrics, review, round_record, run_record
 from markdown_it import MarkdownIt
 
 from agent.config import RunConfig
-from agent.records import Refused, RoundRecord, RunRecord
+from agent.records import RoundRecord, RunRecord
 from agent.report.findings import LESSONS, learnings
 from agent.report.render import next_params, render_all, round_report, run_report
 from agent.report.tables import WIDEST
 from agent.report.text import interval_of, threshold_of, value_of
+from agent.review_records import Refused
 from pipeline.types import Metric
 
 ROUND_SECTIONS = (

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from agent.config import RunConfig
 from agent.errors import ReviewerError
 from agent.guard import guard
-from agent.records import Change, Prediction, Review
 from agent.review import METRICS, parse_review, review_schema, score_predictions
+from agent.review_records import Change, Prediction, Review
 from pipeline.params import TUNABLE, GenParams
 
 GOOD: dict[str, Any] = {

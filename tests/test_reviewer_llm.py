@@ -13,7 +13,7 @@ from purse import Purse
 
 from agent.config import ModelPrice, PricesSection, ReviewerSection
 from agent.errors import BudgetError, ConfigError, ReviewerError
-from agent.records import Review
+from agent.review_records import Review
 from agent.reviewers import ReviewFailed, choose_reviewer
 from agent.reviewers.llm import MAX_REQUESTS, LlmReviewer
 from agent.reviewers.reply import read_reply

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.guard import guard
-from agent.records import Review, RoundRecord
+from agent.records import RoundRecord
 from agent.review import METRICS, parse_review
+from agent.review_records import Review
 from agent.reviewers.base import Reviewer
 from agent.reviewers.evidence import clearly_worse, gather
 from agent.reviewers.markers import DEFAULT_STOPS, markers_seen, proposed_stops

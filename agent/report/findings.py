@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from agent.records import Outcome, ReviewRecord, RoundRecord
+from agent.records import RoundRecord
 from agent.report.reviews import SIGNS, change_words
 from agent.report.tables import metric_of, metrics_of
 from agent.report.text import (
@@ -22,6 +22,7 @@ from agent.report.text import (
     table,
     value_of,
 )
+from agent.review_records import Outcome, ReviewRecord
 from pipeline.types import Metric
 
 Result = Literal["hit", "idle", "overshot", "short", "chance", "opposite", "unmeasured"]

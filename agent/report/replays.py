@@ -6,8 +6,9 @@ as one wherever rounds stand side by side, since it cost nothing and measured le
 
 from collections.abc import Sequence
 
-from agent.records import Replay, RoundRecord
+from agent.records import RoundRecord
 from agent.report.text import code, escape, plural, sentence, table, threshold_of, value_of
+from agent.review_records import Replay
 from pipeline.types import Metric
 
 

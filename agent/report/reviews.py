@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from agent.records import Applied, ReviewRecord, RoundRecord
+from agent.records import RoundRecord
 from agent.report.replays import round_title
 from agent.report.text import (
     UNMEASURED,
@@ -21,6 +21,7 @@ from agent.report.text import (
     setting,
     table,
 )
+from agent.review_records import Applied, ReviewRecord
 
 SIGNS: Final[dict[bool | None, str]] = {True: "✅ hit", False: "❌ miss", None: UNMEASURED}
 """How a scored prediction is shown."""

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent.errors import ReviewerError
-from agent.records import Review, RoundRecord
+from agent.records import RoundRecord
+from agent.review_records import Review
 
 Keep = Callable[[str], None]
 """Stores the body of one answer durably, before it is read."""

@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 
 from agent.config import PricesSection, ReviewerSection
 from agent.errors import ConfigError, ReviewerError
-from agent.records import Review, RoundRecord
+from agent.records import RoundRecord
 from agent.review import METRICS, review_schema
+from agent.review_records import Review
 from agent.reviewers.base import Pay, ReviewFailed
 from agent.reviewers.chat import Endpoint, RequestFailed, post_chat
 from agent.reviewers.reply import Reply, read_reply

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.records import Change, Prediction
+from agent.review_records import Change, Prediction
 from agent.reviewers.evidence import Evidence
 from pipeline.params import TUNABLE
 

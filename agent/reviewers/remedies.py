@@ -9,7 +9,7 @@ among them is ``agent/reviewers/rules.py``'s work.
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from agent.records import Prediction
+from agent.review_records import Prediction
 from agent.reviewers.evidence import SOME_DUPLICATES, Evidence
 from agent.reviewers.markers import proposed_stops, share_ended
 from agent.reviewers.moves import Remedy, change, choice, prediction, together_or_alone, toward

@@ -10,8 +10,8 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent.errors import ReviewerError
-from agent.records import Review
 from agent.review import parse_review
+from agent.review_records import Review
 from agent.strict_json import load_strict
 
 _MAX_BYTES: Final = 4 * 1024 * 1024  # decoded; the transport's own limit is lower

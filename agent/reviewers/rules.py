@@ -11,7 +11,8 @@ from math import ceil
 from typing import Final
 
 from agent.guard import guard
-from agent.records import Change, Prediction, Review, RoundRecord
+from agent.records import RoundRecord
+from agent.review_records import Change, Prediction, Review
 from agent.reviewers.base import Pay
 from agent.reviewers.evidence import Evidence, differing, gather, kept_share
 from agent.reviewers.moves import Remedy

@@ -12,7 +12,8 @@ from itertools import takewhile
 
 from agent.archive import Bought
 from agent.policy import Decision, Step, after_replay
-from agent.records import Replay, RoundRecord, SmokeAudit
+from agent.records import RoundRecord, SmokeAudit
+from agent.review_records import Replay
 from agent.session import Session, Show
 from agent.stages import pilot
 from agent.stages.judges import CALIBRATION_OP, probe

@@ -15,7 +15,7 @@ from agent.errors import ReviewerError
 from agent.money import statement
 from agent.money.ledger import UNKNOWN, Ledger
 from agent.money.statement import LedgerRow
-from agent.records import Review
+from agent.review_records import Review
 from agent.reviewers.base import Bill
 from agent.reviewers.reply import read_reply
 from agent.store import RunStore

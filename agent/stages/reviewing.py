@@ -9,7 +9,8 @@ from agent.learnings import learnings
 from agent.money.amounts import micro_to_usd
 from agent.money.journal import Outcome
 from agent.policy import Decision, Step, after_review
-from agent.records import Review, ReviewRecord, pilots
+from agent.records import pilots
+from agent.review_records import Review, ReviewRecord
 from agent.session import Session, Show
 from agent.stages.pilot import Place, keep_params
 from agent.stages.preflight import calibration

@@ -22,7 +22,8 @@ from agent.money.database import RunDatabase
 from agent.money.journal import Journal
 from agent.money.ledger import Ledger
 from agent.money.metered import EngineMeter, Lease
-from agent.records import Review, RoundRecord, RunRecord
+from agent.records import RoundRecord, RunRecord
+from agent.review_records import Review
 from agent.reviewers.base import Pay
 from agent.session import Session
 from agent.store import RunStore, canonical_json
