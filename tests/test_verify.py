@@ -509,9 +509,11 @@ def _by_another_program(picture: bytes) -> bytes:
         ("created", "2999-01-01T00:00:00+00:00"),
         ("created", "yesterday"),
         ("reviewer", "a panel of professors"),
+        ("device_price_usd_per_hour", 0.001),
+        ("device_price_usd_per_hour", None),
     ],
 )
-def test_a_beginning_that_cannot_have_been_differs(field: str, value: str, copy: Path) -> None:
+def test_a_beginning_that_cannot_have_been_differs(field: str, value: Any, copy: Path) -> None:
     told(copy, **{field: value})
     found = look(copy)
     assert [d.where for c in found.differing for d in c.differences if d.where == field] == [field]

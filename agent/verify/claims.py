@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from agent.config import RunConfig
+from agent.engines import device_type
 from agent.errors import ConfigError
 from agent.money.amounts import cap_to_micro, show_usd
 from agent.money.chain import SealedEntry
@@ -53,6 +54,11 @@ def possible(
     known = list(dict.fromkeys(_reviewers(config)))
     if run.reviewer not in known:
         yield Difference("reviewer", " or ".join(map(exact, known)), exact(run.reviewer))
+    prices = sorted(_device_prices(config))
+    if run.device_price_usd_per_hour not in prices:
+        listed = " or ".join(map(repr, prices)) or "no price"
+        said = repr(run.device_price_usd_per_hour)
+        yield Difference("device_price_usd_per_hour", listed, said)
 
 
 def _created(said: str, first: float) -> Iterator[Difference]:
@@ -66,6 +72,14 @@ def _created(said: str, first: float) -> Iterator[Difference]:
     elif not 0 <= first - seconds <= _LONGEST.total_seconds():
         at = datetime.fromtimestamp(first, UTC).isoformat(timespec="seconds")
         yield Difference("created", f"within a day before the first entry, {at}", exact(said))
+
+
+def _device_prices(config: RunConfig) -> set[float]:
+    """What an hour can cost: which device ``auto`` found is that machine's secret."""
+    auto = config.engine.kind == "hf" and config.engine.device == "auto"
+    kinds = ("cuda", "cpu") if auto else (device_type(config.engine),)
+    prices = config.prices.device_usd_per_hour
+    return {prices[kind] for kind in kinds if kind in prices}
 
 
 def _reviewers(config: RunConfig) -> Iterator[str]:
