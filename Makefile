@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 BUDGET ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types test-peer test-gpu proofs soak bench-engine bench-detection example clean
+.PHONY: help run test check lint types test-peer test-gpu proofs soak bench-engine bench-detection bench-tuning example clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ bench-engine: $(VENV)/.dev  ## the engine against its peers, same model and prom
 
 bench-detection: $(VENV)/.dev  ## the detectors against rows that were labelled by reading
 	$(BIN)/python -m benchmarks.detection
+
+bench-tuning: $(VENV)/.dev  ## rules, search and chance from five bad settings (hours; ARGS='--minutes 60' does a part)
+	$(BIN)/python -m benchmarks.tuning $(ARGS)
 
 test-gpu: $(VENV)/.dev  ## tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

@@ -16,7 +16,7 @@ if __name__ == "__main__":
 
 import typer
 
-from agent.commands import quality, records, replay, runs, verify
+from agent.commands import quality, records, replay, reviewers, runs, verify
 from agent.errors import AgentError, StorageError
 from prompts.render import plain
 
@@ -43,7 +43,7 @@ INTERRUPTED = 130
 for command in (
     runs.run, runs.resume, records.status, runs.plan, runs.approve, runs.reject,
     records.report, records.ledger, verify.verify, quality.qc, quality.forecast, replay.whatif,
-    records.doctor,
+    reviewers.reviewers, records.doctor,
 ):  # fmt: skip
     app.command()(command)
 

@@ -212,8 +212,8 @@ class PilotSection(_Section):
 class ReviewerSection(_Section):
     """Who reads the learnings report."""
 
-    kind: Literal["auto", "llm", "rules"] = "auto"
-    """auto takes llm when a key is set, else rules."""
+    kind: Literal["auto", "llm", "rules", "bayes"] = "auto"
+    """auto takes llm when a key is set, else rules; bayes is a search (the ``bayes`` extra)."""
     model: str = Field("gpt-5-mini", min_length=1)
     """Model name for llm; it must have a price."""
     base_url: Address | None = None
@@ -226,6 +226,10 @@ class ReviewerSection(_Section):
     """Total deadline of one review, retries included."""
     max_changes: int = Field(4, ge=1, le=16)
     """Changes applied in one round at most."""
+    max_report_tokens: int = Field(32_000, ge=16_000, le=1_000_000)
+    """Length of the learnings report at most; the least informative parts are left out for room.
+    Bytes where the model's tokenizer is not at hand; its core, which is always sent, fits in the
+    smallest value."""
 
 
 class ScaleSection(_Section):

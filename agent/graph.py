@@ -19,6 +19,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import RunControl, Runtime
 from langgraph.types import Command, Interrupt, interrupt
 
+from agent.best import with_best
 from agent.checkpoints import Damaged, SealedJson, is_sound, set_aside, storage_errors
 from agent.errors import BudgetError
 from agent.policy import Decision, Step
@@ -128,7 +129,8 @@ def _merge(state: State, runtime: Runtime[Session]) -> State:
 
 
 def _finish(state: State, runtime: Runtime[Session]) -> State:
-    runtime.context.finish(Decision(Step(state["step"]), state["reason"]))
+    session, decision = runtime.context, Decision(Step(state["step"]), state["reason"])
+    session.finish(with_best(decision, session.store.load_rounds()))
     return State()
 
 

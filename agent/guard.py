@@ -2,8 +2,9 @@
 
 Every change is judged on its own by code that does not trust it: unknown names, wrong types, NaN,
 values out of range, steps too large, stop strings that would cut good text, settings that were
-already measured. The one idea: refused with the reason, never clamped. Reading an answer is
-``agent/review.py``'s work.
+already measured, and what was tried and made things worse. Changes that foretell nothing are not
+tried at all. The one idea: refused with the reason, never clamped. Reading an answer is
+``agent/review.py``'s work, and what stop strings may be is ``agent/stops.py``'s.
 """
 
 import math
@@ -11,13 +12,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from agent.review_records import Applied, Change, Refused, Review
-from agent.stops import stop_refusal
+from agent.review_records import Applied, Change, Prediction, Refused, Review
+from agent.stops import Cuts, stops_refusal
+from agent.tried import Tried, Worse, made_worse, measured_before, setting
+from pipeline.metrics import METRICS
 from pipeline.params import TUNABLE, GenParams, ParamValue, Tunable
 
 _MARGINS: Final = frozenset({"critic.instruction_margin", "critic.pair_margin"})
 _NO_FLOORS: Final[Mapping[str, float]] = {}
 _TOLERANCE: Final = 1e-9
+_HIGHEST: Final[Mapping[str, float]] = dict.fromkeys(METRICS, 1.0) | {
+    "yield": 1e9,  # of the most attempts that can be configured
+    "median_tokens": TUNABLE["response.max_new_tokens"].high or math.inf,
+}
+"""The highest value that each metric can have; the lowest is 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +45,9 @@ def guard(
     params: GenParams,
     *,
     max_changes: int,
-    tried: Sequence[GenParams] = (),
+    tried: Sequence[Tried] = (),
     margin_floors: Mapping[str, float] = _NO_FLOORS,
+    cuts: Cuts | None = None,
 ) -> Guarded:
     """Apply the changes of ``review`` that are allowed; refuse the others, each with its reason.
 
@@ -48,28 +57,74 @@ def guard(
 
     Args:
         review: The answer of a reviewer.
-        params: The settings that it answers to.
+        params: The settings that its changes apply to.
         max_changes: Changes counted at most.
-        tried: Settings already measured; none of them is measured again.
+        tried: Settings already measured, oldest first: none of them is measured again. Given as
+            the records of their rounds, what made things worse by itself is refused too.
         margin_floors: For each critic margin that may be changed, the lowest value at which the
             controls' false accepts stay within bounds; a margin without one is locked.
+        cuts: What a string would do to stored rows as a stop string; None asks no rows.
     """
-    judged = [(c, _refusal(c, review, params, margin_floors)) for c in review.changes]
-    allowed = [change for change, why in judged if why is None]
-    counted = _counted(allowed, (params, *tried))
-    surplus = set(counted[max_changes:])
+    idle = _idle(review)
+    worse = made_worse(tried, params)
+    judged = [
+        _refusal(c, review, params, margin_floors, cuts) or _seen_worse(c, params, worse) or idle
+        for c in review.changes
+    ]
+    refusals = {i: why for i, why in enumerate(judged) if why is not None}
+    allowed = [c for i, c in enumerate(review.changes) if i not in refusals]
+    settings = [setting(t) for t in tried]
+    surplus = set(_counted(allowed, (params, *settings))[max_changes:])
     late = f"more than {max_changes} changes in one round"
-    refusals = {
-        i: late for i, (c, why) in enumerate(judged) if why is None and c.parameter in surplus
+    refusals |= {
+        i: late
+        for i, c in enumerate(review.changes)
+        if i not in refusals and c.parameter in surplus
     }
-    refusals |= {i: why for i, (_, why) in enumerate(judged) if why is not None}
-    values = {c.parameter: _value(c) for i, (c, _) in enumerate(judged) if i not in refusals}
+    values = {c.parameter: _value(c) for i, c in enumerate(review.changes) if i not in refusals}
     after = params.replace(values)
-    if values and after in tried:
-        again = f"these settings were already measured in round {tried.index(after) + 1}"
+    if values and after in settings:
+        again = measured_before(tried, settings.index(after))
         refusals |= {i: again for i in range(len(judged)) if i not in refusals}
         after = params
     return _guarded(review.changes, refusals, params, after)
+
+
+def usable(prediction: Prediction) -> str | None:
+    """Why a prediction could not be held against anybody, or None if it can."""
+    metric, low, high = prediction.metric, prediction.low, prediction.high
+    most = _HIGHEST.get(metric)
+    if most is None:
+        return f"{metric[:64]!r} is not in the metric table"
+    if not all(map(math.isfinite, (low, high, prediction.probability))):
+        return f"{metric} is predicted with a number that is not finite"
+    if low > high:
+        return f"{metric} is predicted from {low:g} down to {high:g}"
+    if low < 0 or high > most:
+        return f"{metric} cannot be {low:g} to {high:g}: it is within 0 to {most:g}"
+    if low == 0 and high == most:
+        return f"{metric} within {low:g} to {high:g} is all that it can be, and foretells nothing"
+    if not 0 <= prediction.probability <= 1:
+        return f"{metric} is predicted with probability {prediction.probability:g}"
+    return None
+
+
+def _idle(review: Review) -> str | None:
+    """Why none of a review's changes is tried, whatever they are; None if they may be."""
+    if review.stop:
+        return "contradictory: the review also says stop, and nothing is tried after that"
+    found = [usable(p) for p in review.predictions]
+    if None in found:
+        return None
+    why = found[0] if found else "there is none"
+    return f"a change needs a prediction that it can be held to: {why}"
+
+
+def _seen_worse(change: Change, params: GenParams, worse: Iterable[Worse]) -> str | None:
+    """Why a change that was tried, or goes further the same way, is not tried again."""
+    current = params.get(change.parameter)
+    found = (w for w in worse if w.parameter == change.parameter)
+    return next((w.describe() for w in found if w.as_far(_value(change), current)), None)
 
 
 def _guarded(
@@ -96,14 +151,18 @@ def _guarded(
 
 
 def _refusal(
-    change: Change, review: Review, params: GenParams, floors: Mapping[str, float]
+    change: Change,
+    review: Review,
+    params: GenParams,
+    floors: Mapping[str, float],
+    cuts: Cuts | None,
 ) -> str | None:
     """Why ``change`` may not be applied, or None."""
     tunable = TUNABLE.get(change.parameter)
     if tunable is None:
         return "not in the closed list of parameters"
     if sum(c.parameter == change.parameter for c in review.changes) > 1:
-        return "named more than once, so none of its values is taken"
+        return "contradictory: named more than once, so none of its values is taken"
     current = params.get(change.parameter)
     if change.parameter in _MARGINS:
         floor = floors.get(change.parameter)
@@ -118,7 +177,7 @@ def _refusal(
         case "float" | "int":
             return _number_refusal(change.value, tunable, current)
         case "strings":
-            return _stops_refusal(change.value, current)
+            return stops_refusal(change.value, params.response.stop, cuts)
         case "choice":
             return _choice_refusal(change.value, tunable, current)
 
@@ -139,19 +198,6 @@ def _number_refusal(value: Any, tunable: Tunable, current: Any) -> str | None:
     if tunable.factor and not current / tunable.factor <= value <= current * tunable.factor:
         return f"more than a factor of {tunable.factor:g} from {current:g}"
     return None
-
-
-def _stops_refusal(value: Any, current: Any) -> str | None:
-    if not isinstance(value, list | tuple) or not all(isinstance(s, str) for s in value):
-        return "expected a list of strings"
-    if len(value) > 8:
-        return f"{len(value)} stop strings; at most 8"
-    if len(set(value)) < len(value):
-        return "a stop string is named twice"
-    if set(value) == set(current):
-        return "no change: these are the present stop strings"
-    fresh = (s for s in value if s not in current)
-    return next((why for s in fresh if (why := stop_refusal(s)) is not None), None)
 
 
 def _choice_refusal(value: Any, tunable: Tunable, current: Any) -> str | None:

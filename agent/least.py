@@ -18,7 +18,7 @@ def lease_of(config: RunConfig, reviewer: Reviewer) -> Lease:
     Raises:
         ConfigError: if its price is not known.
     """
-    pause = 0.0 if reviewer.name == "rules" else config.reviewer.timeout_seconds
+    pause = config.reviewer.timeout_seconds if reviewer.name.startswith("llm:") else 0.0
     return Lease(price_per_hour(config), config.engine.lease_seconds, pause_seconds=pause)
 
 

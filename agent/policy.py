@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from agent.review_records import MetricAudit
 from pipeline.types import Metric
 
 
@@ -28,8 +29,8 @@ class Step(StrEnum):
     STOP_REVIEWER = "STOP_REVIEWER"
     """The reviewer holds that no setting within bounds passes."""
     STOP_NO_CHANGE = "STOP_NO_CHANGE"
-    """Nothing that the reviewer recommended could be applied, or all of it fails on stored rows, or
-    a gate cannot be measured."""
+    """The reviewer changes nothing, or nothing that it recommended could be applied, or all of it
+    fails on stored rows, or a gate cannot be measured."""
     STOP_REJECTED = "STOP_REJECTED"
     """A person said no to the plan."""
     DONE = "DONE"
@@ -177,10 +178,56 @@ def after_replay(
     )
 
 
-def after_review(*, round_: int, stop: bool, applied: int, diagnosis: str) -> Decision:
-    """What happens after the guard has applied what it could of a review."""
-    if stop:
-        return Decision(Step.STOP_REVIEWER, f"the reviewer says stop: {diagnosis}")
-    if applied == 0:
-        return Decision(Step.STOP_NO_CHANGE, "no recommended change could be applied")
-    return Decision(Step.CONTINUE, f"round {round_ + 1} tries {applied} changes")
+@dataclass(frozen=True, slots=True)
+class ReviewFacts:
+    """All that the decision after a review depends on."""
+
+    round: int
+    """The reviewed round's number."""
+    stop: bool
+    """The reviewer says stop."""
+    diagnosis: str
+    """Its own words for why."""
+    proposed: int
+    """Changes that it recommends,"""
+    applied: int
+    """and those that were applied."""
+    base: int | None = None
+    """The earlier round whose setting they apply to, since the reviewed one is undone."""
+    audits: tuple[MetricAudit, ...] = ()
+    """What became of the metrics that it distrusts."""
+
+
+def after_review(facts: ReviewFacts) -> Decision:
+    """What happens after the guard has applied what it could of a review.
+
+    A setting is measured once: where nothing is applied on top of a setting that was returned to,
+    there is nothing to buy.
+    """
+    undone = "" if facts.base is None else f"round {facts.round} is undone, and "
+    if facts.stop:
+        return Decision(Step.STOP_REVIEWER, f"the reviewer says stop: {facts.diagnosis}")
+    if facts.applied == 0:
+        again = undone and f"; {undone}round {facts.base}'s setting was measured already"
+        return Decision(Step.STOP_NO_CHANGE, _unchanged(facts) + again)
+    on = "" if facts.base is None else f" to the setting of round {facts.base}"
+    changes = f"{facts.applied} change{'s' * (facts.applied != 1)}"
+    return Decision(Step.CONTINUE, f"{undone}round {facts.round + 1} tries {changes}{on}")
+
+
+def _unchanged(facts: ReviewFacts) -> str:
+    """Why nothing changes, with what the audits of distrusted metrics found."""
+    if facts.proposed:
+        return f"none of {facts.proposed} recommended changes could be applied"
+    told = "; ".join(_audited(audit) for audit in facts.audits)
+    return "the reviewer recommends no change" + (f", and distrusts {told}" if told else "")
+
+
+def _audited(audit: MetricAudit) -> str:
+    match audit.outcome:
+        case "withdrawn":
+            return f"{audit.metric}, which cannot pass any more: {audit.found}"
+        case "stands":
+            return f"{audit.metric}, which was audited and stands: {audit.found}"
+        case "not audited":
+            return f"{audit.metric}, which was not audited: {audit.found}"

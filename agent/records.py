@@ -170,7 +170,7 @@ class RunRecord(Record):
     need: dict[str, Any] | None = None
     """``pipeline.need.Need`` as JSON and the ``warning`` to acknowledge; None before the check."""
     tracks: tuple[Track, ...] = ()
-    """How reviewers did in the runs that had ended when this one was begun."""
+    """How reviewers did in all other runs, as they stood when this one was begun."""
     plan: dict[str, Any] | None = None
     """The plan that waits for, or was given, approval, with its ``hash``, and under ``accept`` the
     options that a yes to it must carry."""

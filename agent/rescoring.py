@@ -14,7 +14,7 @@ from agent.engines import price_per_hour
 from agent.report.text import dollars, plural
 from agent.session import Session
 from agent.stages.judges import CALIBRATION_OP, calibration
-from agent.stages.replaying import Found
+from agent.stages.stored import Found
 from agent.store import canonical_json
 from pipeline.critics.calibrate import Calibration
 from pipeline.engine.base import Engine

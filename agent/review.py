@@ -3,8 +3,8 @@
 The text is judged before it is parsed (size, nesting), parsed strictly (no duplicate keys, no NaN,
 no number beyond reach) and then validated (strict types, unknown keys refused). Nothing is
 repaired: a truncated answer is no answer. What its changes may do is ``agent/guard.py``'s
-decision. A reviewer that thinks aloud may open with one closed ``<think>`` block, and may wrap the
-object in one code fence; both are taken off, anything else around the object is refused.
+decision. What a reviewer thinks aloud is taken off up to the mark that ends it, and so is one code
+fence; anything else around the object is refused.
 """
 
 import re
@@ -14,12 +14,21 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agent.errors import ReviewerError
-from agent.guard import Guarded, guard
-from agent.review_records import Outcome, Review
+from agent.guard import Guarded, guard, usable
+from agent.review_records import Outcome, Prediction, Review
 from agent.strict_json import load_strict
 from pipeline.params import TUNABLE
 
-__all__ = ["METRICS", "Guarded", "guard", "parse_review", "review_schema", "score_predictions"]
+__all__ = [
+    "METRICS",
+    "Guarded",
+    "brier",
+    "guard",
+    "parse_review",
+    "review_schema",
+    "score_predictions",
+    "scored",
+]
 
 METRICS: Final = (
     "runaway",
@@ -39,7 +48,11 @@ METRICS: Final = (
 """Names that a prediction may speak of: those of the metric table."""
 
 _MAX_BYTES: Final = 64 * 1024
-_THINKING: Final = re.compile(r"\s*<(think|thinking)>.*?</\1>", re.DOTALL)
+_THOUGHT_BEGINS: Final = re.compile(r"\s*(?:<think(?:ing)?>|\[THINK\]|<\|channel\|>analysis)")
+_THOUGHT_ENDS: Final = re.compile(
+    r"</think(?:ing)?>|\[/THINK\]|<\|channel\|>final(?: ?<\|constrain\|> ?json)?<\|message\|>"
+)
+_SPOKEN: Final = re.compile(r"<\|(?:return|end)\|>\s*\Z")
 _FENCED: Final = re.compile(r"\s*(`{3,})(?:json)?[ \t]*\n(.*)\n[ \t]*\1\s*", re.DOTALL)
 
 
@@ -95,34 +108,61 @@ def parse_review(text: str) -> Review:
 def score_predictions(review: Review, metrics: Iterable[Mapping[str, Any]]) -> tuple[Outcome, ...]:
     """Each prediction of ``review`` against the ``metrics`` of the round that followed."""
     values = {metric["name"]: metric["value"] for metric in metrics}
-    outcomes = []
-    for prediction in review.predictions:
-        actual = values.get(prediction.metric)
-        hit = None if actual is None else prediction.low <= actual <= prediction.high
-        outcomes.append(Outcome(prediction=prediction, actual=actual, hit=hit))
+    return scored((p, values.get(p.metric)) for p in review.predictions)
+
+
+def scored(foretold: Iterable[tuple[Prediction, float | None]]) -> tuple[Outcome, ...]:
+    """What became of predictions, given what was measured; None is unmeasured.
+
+    One that could not fail is not scored, and of several for one metric the first one is: nobody
+    makes a name by foretelling what is certain, or the same thing twice.
+    """
+    outcomes: list[Outcome] = []
+    for prediction, actual in foretold:
+        again = any(o.prediction.metric == prediction.metric for o in outcomes)
+        if actual is None or again or usable(prediction) is not None:
+            outcomes.append(Outcome(prediction=prediction, actual=actual, hit=None))
+            continue
+        hit = prediction.low <= actual <= prediction.high
+        score = brier(prediction.probability, hit)
+        outcomes.append(Outcome(prediction=prediction, actual=actual, hit=hit, score=score))
     return tuple(outcomes)
 
 
+def brier(probability: float, hit: bool) -> float:
+    """The Brier score of one prediction: 0 is best, a coin gets 0.25, 1 is worst.
+
+    It is proper: nobody expects a better one from saying anything but what they believe (Brier,
+    Verification of forecasts expressed in terms of probability, Monthly Weather Review 78, 1950;
+    for one event this is half of the original, which sums over both answers).
+    """
+    return (probability - hit) ** 2
+
+
 def review_schema() -> dict[str, Any]:
-    """JSON schema of a review, in the subset that strict structured output takes."""
+    """JSON schema of a review, in the subset that strict structured output takes.
+
+    Every text and list has an end, since small models whose answers follow a schema find none.
+    """
     text, number = {"type": "string"}, {"type": "number"}
-    strings = {"type": "array", "items": text}
+    strings = {"type": "array", "items": text | {"maxLength": 32}, "maxItems": 8}
+    sentence, metric = text | {"maxLength": 200}, {"type": "string", "enum": list(METRICS)}
     change = _object(
         parameter={"type": "string", "enum": list(TUNABLE)},
-        value={"anyOf": [number, text, strings]},
-        reason=text,
+        value={"anyOf": [number, text | {"maxLength": 64}, strings]},
+        reason=sentence,
     )
     prediction = _object(
-        metric={"type": "string", "enum": list(METRICS)},
+        metric=metric,
         low=number,
         high=number,
         probability=number,
     )
     return _object(
-        diagnosis=text,
+        diagnosis=text | {"maxLength": 1000},
         changes={"type": "array", "items": change, "maxItems": 8},
         predictions={"type": "array", "items": prediction, "maxItems": 8},
-        distrusted_metrics={"type": "array", "items": {"type": "string", "enum": list(METRICS)}},
+        distrusted_metrics={"type": "array", "items": metric, "maxItems": len(METRICS)},
         confidence=number,
         stop={"type": "boolean"},
     )
@@ -138,8 +178,17 @@ def _object(**properties: Any) -> dict[str, Any]:
 
 
 def _unwrap(text: str) -> str:
-    thinking = _THINKING.match(text)
-    body = text[thinking.end() :] if thinking else text
+    """The object, without what the model thought before it and one code fence around it.
+
+    Raises:
+        ValueError: if the thoughts do not end.
+    """
+    body = text
+    if not text.lstrip().startswith(("{", "`")):
+        ends = [mark.end() for mark in _THOUGHT_ENDS.finditer(text)]
+        if not ends and _THOUGHT_BEGINS.match(text):
+            raise ValueError("it ends within the model's thoughts")
+        body = _SPOKEN.sub("", text[ends[-1] :]) if ends else text
     fenced = _FENCED.fullmatch(body)
     return (fenced.group(2) if fenced else body).strip()
 

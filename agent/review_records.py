@@ -6,7 +6,7 @@ reviewers can be held to account by anybody, in this run and over runs.
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.params import GenParams
 
@@ -26,7 +26,7 @@ class Prediction(Record):
     """The metric's value next round is expected to be at least this,"""
     high: float
     """and at most this."""
-    probability: float
+    probability: float = Field(ge=0, le=1)
     """How likely the reviewer holds that to be, 0 to 1."""
 
 
@@ -90,10 +90,10 @@ class Outcome(Record):
     actual: float | None
     """The metric in the next round; None if it was not measured."""
     hit: bool | None
-    """Whether it fell within the interval; None if it was not measured."""
+    """Whether it fell within the interval; None if it was not scored."""
     score: float | None = None
     """Brier score, (probability - hit)^2: 0 is best, 0.25 says nothing, 1 is worst; None if it was
-    not measured."""
+    not measured, could not fail, or was foretold twice."""
 
 
 class Replay(Record):
@@ -171,14 +171,14 @@ class MetricAudit(Record):
     metric: str
     """Its name."""
     outcome: Literal["stands", "withdrawn", "not audited"]
-    """stands: it passed its controls again, on this run's own rows; withdrawn: it did not, so it
-    decides nothing from now on; not audited: there is nothing to audit, or to audit with."""
+    """stands: controls do not refute it, on this run's own rows; withdrawn: they do, so it decides
+    nothing from now on; not audited: there is nothing to audit, or to audit with."""
     found: str
     """With which figures, or why not."""
 
 
 class Track(Record):
-    """How one reviewer's predictions came out in earlier runs."""
+    """How one reviewer's predictions came out, in one run or over several."""
 
     reviewer: str
     """``rules``, ``bayes`` or ``llm:<model>``."""
@@ -190,10 +190,10 @@ class Track(Record):
     """Predictions that were measured,"""
     hits: int
     """and those that held."""
-    claimed: float
-    """Mean probability that it gave them."""
-    brier: float
-    """Mean Brier score."""
+    claimed: float | None
+    """Mean probability that it gave them; None if none was measured."""
+    brier: float | None
+    """Mean Brier score; None if none was measured."""
     reverted: int
     """Reviews whose outcome was significantly worse, and was undone."""
     cost_usd: float

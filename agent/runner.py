@@ -49,7 +49,7 @@ def make_run_id() -> str:
 
 def start(root: Path, config: RunConfig, run_id: str, show: Show) -> Ending:
     """Make a run and work on it until it pauses or ends."""
-    create_run(root, run_id, config)
+    create_run(root, run_id, config, show=show)
     return resume(root, run_id, show)
 
 

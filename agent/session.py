@@ -20,6 +20,7 @@ from agent.config_file import check_config
 from agent.engines import engine_spec, find_model, price_per_hour
 from agent.errors import RunError
 from agent.files import sweep
+from agent.index import NAME as INDEX
 from agent.least import check_sub_caps, lease_of
 from agent.lock import RunLock
 from agent.money.amounts import cap_to_micro
@@ -35,6 +36,7 @@ from agent.report.render import render_all
 from agent.reviewers import choose_reviewer
 from agent.reviewers.base import Reviewer
 from agent.store import RunStore
+from agent.tracks import tracks
 from pipeline.engine import open_engine
 from pipeline.engine.base import Engine, EngineSpec
 
@@ -173,8 +175,10 @@ class Session:
         self.write_reports()
 
 
-def create_run(root: Path, run_id: str, config: RunConfig) -> None:
+def create_run(root: Path, run_id: str, config: RunConfig, *, show: Show | None = None) -> None:
     """Make the folder and the books of a run that does not exist yet.
+
+    How reviewers did in all other runs is put into its record, and stays there as it was then.
 
     Raises:
         ConfigError: if a price or a reviewer's key is missing, or a stage's cap pays for nothing.
@@ -183,9 +187,14 @@ def create_run(root: Path, run_id: str, config: RunConfig) -> None:
     """
     price = price_per_hour(config)
     find_model(config)
-    chosen, reviewer = choose_reviewer(config.reviewer, config.prices, os.environ)
+    chosen, reviewer = choose_reviewer(
+        config.reviewer, config.prices, os.environ, config.pilot.seed
+    )
     check_sub_caps(config, lease_of(config, chosen))
     store = RunStore.create(root, run_id)
+    earlier = tracks(root)
+    if show and earlier.note:
+        show({"kind": "phase", "text": f"{INDEX}: {earlier.note}; the runs' own records are used"})
     record = RunRecord(
         run_id=run_id,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -200,6 +209,7 @@ def create_run(root: Path, run_id: str, config: RunConfig) -> None:
         possible_usd=0.0,
         status="running",
         reason="just begun",
+        tracks=earlier.by_reviewer,
     )
     # Once the record is there the run exists; opening it makes the books if they are missing.
     store.save_run(record)
@@ -250,7 +260,9 @@ def _assemble(
 ) -> Session:
     ledger = Ledger(database)
     journal = Journal(ledger)
-    reviewer, reason = choose_reviewer(config.reviewer, config.prices, os.environ)
+    reviewer, reason = choose_reviewer(
+        config.reviewer, config.prices, os.environ, config.pilot.seed
+    )
     lease = lease_of(config, reviewer)
     return Session(
         config=config,

@@ -1,16 +1,55 @@
-"""Which strings may end a response: only those that a good answer does not hold.
+"""Which strings may end a response: only those that good answers do not hold.
 
-A stop string that matches ordinary text cuts good answers and hides it, so the rule looks at the
-string alone, before any sample is at stake. It leaves finding candidates to the reviewers.
+A stop string that matches ordinary text cuts good answers and hides it, so it is judged twice: by
+what it is, before any sample is at stake, and by what it would have done to the rows that are
+stored. It leaves finding candidates to the reviewers, and reading rows to
+``agent/stages/candidates.py``.
 """
 
 import re
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
+from agent.review_records import StopDryRun
+
+Cuts = Callable[[str], StopDryRun]
+"""What one string would do to stored rows as a stop string."""
 _LONGEST: Final = 32
+_MOST: Final = 8
+_ONE_IN: Final = 20
 _MARKERS: Final = frozenset("#:<>|[]{}=*_~@%^\\")
 _LISTS: Final = re.compile(r"[-*+•]+|\(?\d+[.):]?|[a-z][.)]", re.IGNORECASE)
 _CODE: Final = re.compile(r"[`~]+\w*")
+
+
+def cuts_too_much(found: StopDryRun) -> bool:
+    """Whether a string would cut more than 5 % of the good rows.
+
+    Of fewer than 20 good rows one is more than that, so one is enough; where there are none, what
+    the string is must decide.
+    """
+    return _ONE_IN * found.cut > found.good
+
+
+def stops_refusal(value: Any, current: Sequence[str], cuts: Cuts | None = None) -> str | None:
+    """Why ``value`` may not take the place of the ``current`` stop strings, or None if it may.
+
+    Args:
+        value: What was asked for, of any type.
+        current: What is set now.
+        cuts: Asks stored rows; None does not.
+    """
+    if not isinstance(value, list | tuple) or not all(isinstance(s, str) for s in value):
+        return "expected a list of strings"
+    if len(value) > _MOST:
+        return f"{len(value)} stop strings; at most {_MOST}"
+    if len(set(value)) < len(value):
+        return "contradictory: a stop string is named twice"
+    if set(value) == set(current):
+        return "no change: these are the present stop strings"
+    fresh = [s for s in value if s not in current]
+    judges = (stop_refusal, lambda s: _never_fires(s, value), lambda s: _cut_refusal(s, cuts))
+    return next((why for judge in judges for s in fresh if (why := judge(s)) is not None), None)
 
 
 def stop_refusal(text: str) -> str | None:
@@ -29,3 +68,18 @@ def stop_refusal(text: str) -> str | None:
     if "\n" not in text and not any(c in _MARKERS for c in core):
         return f"stop string {text!r} is ordinary words: it needs a line break or a marker"
     return None
+
+
+def _never_fires(text: str, others: Sequence[str]) -> str | None:
+    """A text that holds ``text`` has ended at the shorter string before."""
+    shorter = next((s for s in others if s != text and s in text), None)
+    if shorter is None:
+        return None
+    return f"contradictory: stop string {text!r} can never fire, since it holds {shorter!r}"
+
+
+def _cut_refusal(text: str, cuts: Cuts | None) -> str | None:
+    found = None if cuts is None else cuts(text)
+    if found is None or not cuts_too_much(found):
+        return None
+    return f"stop string {text!r} would cut {found.cut} of {found.good} good rows"

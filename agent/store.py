@@ -26,6 +26,7 @@ from agent.files import (
     storage_errors,
     swap_folder,
 )
+from agent.index import NAME as INDEX
 from agent.paths import check_reports, check_run_id, list_runs, within
 from agent.records import RoundRecord, RunRecord
 
@@ -75,6 +76,8 @@ class RunStore:
         store = cls(root, run_id)
         if run_id == "last":
             raise RunError("a run cannot be called 'last', which names the latest one")
+        if run_id == INDEX:
+            raise RunError(f"a run cannot be called {INDEX!r}, which is the index of all runs")
         # A folder without a record is what is left of a run that was never begun.
         if (store.path / "run.json").exists():
             raise RunError(f"run {run_id!r} exists already: resume it, or choose another id")

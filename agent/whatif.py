@@ -19,7 +19,8 @@ from agent.errors import ConfigError, RunError
 from agent.records import RoundRecord, pilots
 from agent.rescoring import Quote, quote, with_stored_scores
 from agent.stages.judges import calibration
-from agent.stages.replaying import Found, Source, ask, measured, sources
+from agent.stages.replaying import measured
+from agent.stages.stored import Found, Source, ask, sources
 from pipeline.metrics import Measurement
 from pipeline.params import TUNABLE, GenParams
 

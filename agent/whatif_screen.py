@@ -14,7 +14,7 @@ from agent.report.text import plural, threshold_of, value_of
 from agent.rescoring import rescored
 from agent.screens import Screen, columns
 from agent.session import open_session
-from agent.stages.replaying import Found
+from agent.stages.stored import Found
 from agent.whatif import CRITICS, Answer, answer, parse_settings
 from pipeline.metrics import Measurement
 from pipeline.params import TUNABLE

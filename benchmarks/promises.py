@@ -102,6 +102,30 @@ PROMISES = (
         "hostile payloads; (1,000 bit flips)",
     ),
     Promise(
+        "P13",
+        "No reply of a reviewer crashes the loop or leaves the bounds.",
+        "10,000 (100,000) malformed and hostile replies of every kind, cut at every byte, any JSON "
+        "as any value; over HTTP; whole runs reviewed by nonsense",
+    ),
+    Promise(
+        "P14",
+        "Any fault of a network or server ends in 180 s at most, with a review or a hold.",
+        "every fault at every place of a review, on real sockets, a drip feed and a gigabyte among "
+        "them; the deadline scaled down, and at full length on a clock of our own",
+    ),
+    Promise(
+        "P15",
+        "Text in samples cannot widen what a review may do, even if the reviewer obeys it.",
+        "300 (3,000) reports full of payloads, and whole runs on a model that writes them, with a "
+        "reviewer that carries out every order it finds",
+    ),
+    Promise(
+        "P16",
+        "Pass or fail is code's alone.",
+        "1,000 (10,000) judgements and 20 (200) whole runs, each beside one with the same changes "
+        "and the reviewer's words swapped",
+    ),
+    Promise(
         "P17",
         "An approval covers exactly what was shown, once.",
         "every field of the plan changed; 200 double submits; expiry; 100 kills between yes and "

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _NAME: Final = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*\.j2")
-_HIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_HIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cn", "Cs", "Zl", "Zp"})
+_DRAWN_AS_NOTHING: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]"
+)
+"""Letters and marks without a shape: a text can be hidden in them. Emoji need the last two
+variation selectors."""
 
 
 def render(name: str, **values: Any) -> str:
@@ -76,7 +81,8 @@ def cell(text: str, limit: int = 200) -> str:
 
 
 def _visible(char: str) -> str:
-    if char in "\n\t" or unicodedata.category(char) not in _HIDDEN_CATEGORIES:
+    hidden = unicodedata.category(char) in _HIDDEN_CATEGORIES or _DRAWN_AS_NOTHING.match(char)
+    if char in "\n\t" or not hidden:
         return char
     return f"⟨U+{ord(char):04X}⟩"
 

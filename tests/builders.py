@@ -11,7 +11,8 @@ from typing import Any
 
 from agent.config import RunConfig
 from agent.records import AuditCheck, RoundRecord, RunRecord, SmokeAudit, Spend
-from agent.review_records import Applied, Change, Outcome, Prediction, Refused, Review, ReviewRecord
+from agent.review import scored
+from agent.review_records import Applied, Change, Prediction, Refused, Review, ReviewRecord
 from pipeline.params import GenParams
 from pipeline.types import Certificate, EngineInfo, Funnel, Metric, Sample
 
@@ -168,11 +169,7 @@ def review(
         cost_usd=cost,
         requests=1 if cost else 0,
         learnings_path="rounds/01-learnings.md",
-        outcomes=tuple(
-            Outcome(prediction=p, actual=x, hit=None if x is None else p.low <= x <= p.high)
-            for p, x in predicted
-            if x != -1
-        ),
+        outcomes=scored((p, x) for p, x in predicted if x != -1),
     )
 
 

@@ -43,10 +43,8 @@ Script = Sequence[Play] | Callable[[Body, Mapping[str, str]], Play]
 """What is played: one after the other, or as a function of a request's body and headers."""
 
 
-def chat(
-    content: str | None, *, usage: Any = (100, 50), finish: str = "stop", **message: Any
-) -> Play:
-    """A chat completion; ``usage`` is a pair of counts, or sent as it is."""
+def chat(content: Any, *, usage: Any = (100, 50), finish: str = "stop", **message: Any) -> Play:
+    """A chat completion; ``usage`` is a pair of counts, or sent as it is, as ``content`` is."""
     if isinstance(usage, tuple):
         usage = {"prompt_tokens": usage[0], "completion_tokens": usage[1]}
     choice = {"index": 0, "finish_reason": finish}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent.config_file import load_config
-from agent.learnings import learnings
+from agent.learnings import Terms, learnings
 from agent.records import RoundRecord
 from agent.report.critics import critic_words, fault_table
 from agent.report.render import round_report
@@ -91,7 +91,7 @@ def test_reports_say_what_critics_see_and_which_judge(reports: Path) -> None:
         record = first_round(session)
     store = RunStore.open(reports, "r")
     people = round_report((record,), store.load_run())
-    reviewer = learnings((record,), limit_usd=1.0, confirmed_usd=0.1, max_changes=4)
+    reviewer = learnings((record,), Terms(1.0, 0.1, max_changes=4)).text
     for text in (people, reviewer):
         assert "Which faults the critics see" in text and fault_table(record) in text
         assert all(words in text for words in critic_words(record))

@@ -16,7 +16,7 @@ from agent.config_file import load_config
 from agent.errors import SentinelError
 from agent.guard import guard
 from agent.policy import Limits, RoundFacts, Step, next_step
-from agent.review_records import Change, Review
+from agent.review_records import Change, Prediction, Review
 from agent.session import open_session
 from agent.store import RunStore
 from pipeline.engine import scripted
@@ -61,7 +61,8 @@ def test_seven_changes_at_once_are_refused() -> None:
         "fewshot.count": 8,
     }  # fmt: skip
     changes = tuple(Change(parameter=p, value=v, reason="better") for p, v in values.items())
-    review = Review(diagnosis="", changes=changes, predictions=(), confidence=0.5)
+    foretold = Prediction(metric="runaway", low=0.0, high=0.05, probability=0.8)
+    review = Review(diagnosis="", changes=changes, predictions=(foretold,), confidence=0.5)
     outcome = guard(review, now, max_changes=4)
     assert len(outcome.applied) == 4 and len(outcome.refused) == 3
     assert all("more than 4 changes" in r.why for r in outcome.refused)

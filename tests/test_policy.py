@@ -2,7 +2,16 @@
 
 import pytest
 
-from agent.policy import EXIT_CODES, Limits, RoundFacts, Step, after_review, next_step
+from agent.policy import (
+    EXIT_CODES,
+    Limits,
+    ReviewFacts,
+    RoundFacts,
+    Step,
+    after_review,
+    next_step,
+)
+from agent.review_records import MetricAudit
 from pipeline.types import Metric, Verdict
 
 LIMITS = Limits(max_rounds=3, max_rows=500, fail_rows=48)
@@ -62,17 +71,51 @@ def test_a_reason_has_the_figures_that_decided() -> None:
     assert "yield 90 rows, forecast for 9 attempts; outside (wanted" in reason
 
 
-@pytest.mark.parametrize(
-    ("stop", "applied", "step"),
-    [
-        (False, 2, Step.CONTINUE),
-        (False, 0, Step.STOP_NO_CHANGE),
-        (True, 0, Step.STOP_REVIEWER),
-        (True, 2, Step.STOP_REVIEWER),
-    ],
+GONE, HELD, COUNTED = (
+    MetricAudit(metric="truncated", outcome=outcome, found="caught 34 of 48")
+    for outcome in ("withdrawn", "stands", "not audited")
 )
-def test_after_review(stop: bool, applied: int, step: Step) -> None:
-    assert after_review(round_=1, stop=stop, applied=applied, diagnosis="x").step is step
+REVIEWS: dict[str, tuple[dict[str, object], Step, str]] = {
+    "changes": ({"proposed": 3, "applied": 2}, Step.CONTINUE, "round 4 tries 2 changes"),
+    "changes after a revert": (
+        {"proposed": 1, "applied": 1, "base": 1}, Step.CONTINUE,
+        "round 3 is undone, and round 4 tries 1 change to the setting of round 1",
+    ),
+    "changes beside a withdrawn metric": (
+        {"proposed": 1, "applied": 1, "audits": (GONE,)}, Step.CONTINUE, "round 4 tries 1 change",
+    ),
+    "stop": ({"stop": True}, Step.STOP_REVIEWER, "the reviewer says stop: x"),
+    "stop with changes": (
+        {"stop": True, "proposed": 2, "applied": 2}, Step.STOP_REVIEWER, "the reviewer says stop",
+    ),
+    "no change": ({}, Step.STOP_NO_CHANGE, "the reviewer recommends no change"),
+    "all refused": (
+        {"proposed": 3}, Step.STOP_NO_CHANGE, "none of 3 recommended changes could be applied",
+    ),
+    "nothing on top of a setting that was measured": (
+        {"proposed": 3, "base": 1}, Step.STOP_NO_CHANGE,
+        "could be applied; round 3 is undone, and round 1's setting was measured already",
+    ),
+    "no change, and a metric is withdrawn": (
+        {"audits": (GONE,)}, Step.STOP_NO_CHANGE,
+        "no change, and distrusts truncated, which cannot pass any more: caught 34 of 48",
+    ),
+    "no change, and a metric stands": (
+        {"audits": (HELD,)}, Step.STOP_NO_CHANGE,
+        "no change, and distrusts truncated, which was audited and stands: caught 34 of 48",
+    ),
+    "no change, and nothing to audit": (
+        {"audits": (COUNTED,)}, Step.STOP_NO_CHANGE, "truncated, which was not audited",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("facts", "step", "told"), REVIEWS.values(), ids=REVIEWS)
+def test_after_review(facts: dict[str, object], step: Step, told: str) -> None:
+    plain = {"round": 3, "stop": False, "diagnosis": "x", "proposed": 0, "applied": 0}
+    decision = after_review(ReviewFacts(**(plain | facts)))  # type: ignore[arg-type]
+    assert decision.step is step
+    assert told in decision.reason
 
 
 def test_every_ending_has_an_exit_code_of_its_own() -> None:

@@ -63,6 +63,9 @@ def test_every_template_compiles_and_has_a_digest():
         ("tag\U000e0041", "tag⟨U+E0041⟩"),
         ("\ud800", "⟨U+D800⟩"),
         ("line\u2028line", "line⟨U+2028⟩line"),
+        ("no\u3164thing\ufe01", "no⟨U+3164⟩thing⟨U+FE01⟩"),
+        ("heart \u2764\ufe0f", "heart \u2764\ufe0f"),
+        ("\U000e0101\U000e0fff\ufffe", "⟨U+E0101⟩⟨U+E0FFF⟩⟨U+FFFE⟩"),
         ("naïve 漢字 🙂", "naïve 漢字 🙂"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from agent.stages.replaying import Source, ask
+from agent.stages.stored import Source, ask
 from pipeline.engine.ends import pieces, token_ends
 from pipeline.engine.scripted import ScriptedEngine
 from pipeline.engine.stops import settle

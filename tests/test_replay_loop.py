@@ -10,7 +10,7 @@ from agent import runner
 from agent.config_file import load_config
 from agent.policy import EXIT_CODES, MOST_REPLAYED, Step, after_replay
 from agent.records import RoundRecord, pilots
-from agent.review_records import Change, Review
+from agent.review_records import Change, Prediction, Review
 from agent.reviewers.base import Pay
 from agent.session import open_session
 from agent.stages import replaying
@@ -23,6 +23,7 @@ LOW: Final = {"response.stop": STOPS, "response.max_new_tokens": 20}
 """Stop strings that work, under a cap that most answers hit."""
 HIGH: Final = {"response.max_new_tokens": 40, "response.temperature": 0.5}
 """What no stored rows can answer for."""
+FORETOLD: Final = Prediction(metric="token_limit", low=0.0, high=0.1, probability=0.6)
 Proposal = dict[str, Any]
 
 
@@ -40,8 +41,8 @@ class Proposing:
         wanted = self.proposals[made] if left else {}
         changes = tuple(Change(parameter=p, value=v, reason="why") for p, v in wanted.items())
         return Review(
-            diagnosis="tried in order", changes=changes, predictions=(), confidence=0.5,
-            stop=not left,
+            diagnosis="tried in order", changes=changes, predictions=(FORETOLD,) if left else (),
+            confidence=0.5, stop=not left,
         )  # fmt: skip
 
 
@@ -66,6 +67,8 @@ def test_a_proposal_that_fails_on_stored_rows_is_not_bought(
     assert (second.micro_batches, second.tokens, second.step) == (0, 0, Step.REVIEW)
     assert second.spend.engine_seconds == 0 and second.spend.total_usd == 0
     assert "no pilot is bought" in second.reason
+    caps = {c.changes.get("response.max_new_tokens") for c in second.candidates}
+    assert {10, 25, 30, 40} <= caps, "a replayed round is told of other caps too"
     limit = second.metric("token_limit")
     assert limit is not None and limit["verdict"] == "FAIL" and limit["n"] > 20
     unmeasured = second.metric("yield")
@@ -105,8 +108,8 @@ def test_alpha_and_rounds_are_spent_on_pilots_alone(
     seen: list[tuple[int, float]] = []
     measured = replaying.rules
 
-    def watched(bought: Any, params: Any, *, round_: int) -> Any:
-        found = measured(bought, params, round_=round_)
+    def watched(bought: Any, params: Any, *, round_: int, before: int | None) -> Any:
+        found = measured(bought, params, round_=round_, before=before)
         seen.append((round_, found.alpha))
         return found
 

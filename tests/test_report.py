@@ -104,7 +104,7 @@ def test_a_learning_is_hypothesis_reality_why_and_lesson():
     )
     assert line(second, "| repetition |") == (
         "| repetition | 5.2% (5/96) | 0.0% to 2.0% | 80.0% | 16.7% (16/96) | [9.1%, 28.7%] "
-        "| ❌ miss |"
+        "| ❌ miss | 0.640 |"
     )
     assert "sampling 6/128 → 18/128; token_cap 4/128 → 6/128." in second
     assert f"- repetition {LESSONS['opposite']}" in second
@@ -144,7 +144,7 @@ def test_reviews_are_listed_with_recommendation_outcome_and_cost():
     text = section(run_report(story(), run_record()), "Reviews")
     assert line(text, "| Round 2 |") == (
         "| Round 2 | llm:gpt-5-mini | `response.temperature` 0.4 → 0.2 | ❌ repetition 16.7% "
-        "| 80.0% | $0.0031 |"
+        "| 0.640 | 80.0% | $0.0031 |"
     )
     assert "· duplicates not measured" in line(text, "| Round 3 |")
 
@@ -153,6 +153,15 @@ def test_what_the_guard_refused_and_what_the_reviewer_distrusts_is_shown():
     text = section(round_report(story()[:2], run_record()), "The review after this round")
     assert line(text, '| `"budget.limit_usd"`').endswith("| not a tunable parameter |")
     assert '`"truncated"`' in text
+
+
+def test_a_prediction_that_could_not_miss_teaches_nothing():
+    asked = review({"response.top_p": (0.9, 0.8)}, [("repetition", 0.0, 1.0, 0.5)])
+    assert asked.outcomes[0].hit is None and asked.outcomes[0].score is None
+    rounds = [round_record(review=asked), round_record(2, review=None)]
+    (learning,) = learnings(rounds)
+    assert learning.lessons == (f"repetition {LESSONS['unscored']}",)
+    assert "| not scored | – |" in re.sub(" +", " ", learning.reality)
 
 
 def test_an_unscored_review_says_that_it_waits():
@@ -166,7 +175,7 @@ def test_the_next_configuration_is_a_budget_yaml(count):
     block = section(round_report(rounds, run_record()), "Next configuration")
     (text,) = re.findall(r"```yaml\n(.*?)```", block, re.S)
     config = RunConfig.model_validate(yaml.safe_load(text))
-    assert config.parameters == next_params(rounds[-1])
+    assert config.parameters == next_params(rounds)
 
 
 def test_a_changed_line_of_the_configuration_says_what_it_was():
@@ -232,7 +241,10 @@ def test_costs_add_up_and_are_never_printed_as_nothing():
 def test_insights_are_quotients_of_records():
     text = section(run_report(story(), run_record()), "Insights")
     assert "12.5% (round 1), 54.7% (round 2), 40.6% (round 3), 79.2% (round 4)" in text
-    assert "3 of 4 held (75.0%); the reviewer gave them 80.0% on average" in text
+    assert line(text, "- **Predictions of rules:**") == (
+        "- **Predictions of rules:** 2 of 2 held (100.0%), 80.0% claimed on average, Brier score "
+        "0.040. It reviewed no earlier run here."
+    )
     assert "token_cap: 78.6% (11/14)" in text
 
 

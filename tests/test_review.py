@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent.config import RunConfig
 from agent.errors import ReviewerError
 from agent.guard import guard
-from agent.review import METRICS, parse_review, review_schema, score_predictions
+from agent.review import METRICS, brier, parse_review, review_schema, score_predictions, scored
 from agent.review_records import Change, Prediction, Review
 from pipeline.params import TUNABLE, GenParams
 
@@ -29,7 +29,10 @@ GOOD: dict[str, Any] = {
 }
 
 
-def review(*changes: tuple[str, Any], predictions: tuple[Prediction, ...] = ()) -> Review:
+FORETOLD = Prediction(metric="runaway", low=0.0, high=0.1, probability=0.5)
+
+
+def review(*changes: tuple[str, Any], predictions: tuple[Prediction, ...] = (FORETOLD,)) -> Review:
     return Review(
         diagnosis="d",
         changes=tuple(Change(parameter=p, value=v, reason="r") for p, v in changes),
@@ -65,7 +68,19 @@ WRAPPED = [
     ("fence", f"```json\n{text()}\n```", True),
     ("bare fence", f"\n```\n{text()}\n```\n", True),
     ("thought, then fence", f"<think>x</think>\n```json\n{text()}\n```", True),
+    ("a thought within a thought", "<think>a<think>b</think>{}</think>" + text(), True),
+    ("a thought that the prompt began", "Let me see {.\n</think>\n" + text(), True),
+    ("thought in brackets", "[THINK]hm[/THINK]" + text(), True),
+    (
+        "channels",
+        "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final"
+        f" <|constrain|>json<|message|>{text()}<|return|>",
+        True,
+    ),
     ("open thought", "<think>a" + text(), False),
+    ("open channel", "<|channel|>analysis<|message|>" + text(), False),
+    ("two thoughts around", f"<think>a</think>{text()}<think>b</think>", False),
+    ("an answer before the thought", text() + "</think>" + text(), False),
     ("prose before", "Here it is: " + text(), False),
     ("prose after", text() + " Good luck!", False),
     ("two objects", text() + text(), False),
@@ -76,7 +91,7 @@ WRAPPED = [
 
 
 @pytest.mark.parametrize(("raw", "valid"), [w[1:] for w in WRAPPED], ids=[w[0] for w in WRAPPED])
-def test_only_one_thought_and_one_fence_are_taken_off(raw, valid):
+def test_only_thoughts_and_one_fence_are_taken_off(raw, valid):
     if valid:
         assert parse_review(raw) == parse_review(text())
     else:
@@ -284,6 +299,38 @@ def test_predictions_are_scored_and_unmeasured_is_neither():
         (None, None),
         (None, None),
     ]
+
+
+BRIER = [(1, True, 0), (1, False, 1), (0.5, True, 0.25), (0.8, True, 0.04), (0.8, False, 0.64)]
+
+
+@pytest.mark.parametrize(("probability", "hit", "score"), BRIER)
+def test_a_prediction_is_scored_by_brier(probability, hit, score):
+    asked = Prediction(metric="runaway", low=0.0, high=0.1, probability=probability)
+    (outcome,) = score_predictions(
+        review(predictions=(asked,)), [{"name": "runaway", "value": 0.05 if hit else 0.2}]
+    )
+    assert outcome.hit is hit and outcome.score == pytest.approx(score)
+
+
+def test_the_score_is_proper():
+    """Whoever believes p expects the best score from saying p."""
+    for belief in (0.05, 0.3, 0.5, 0.9):
+        expected = {
+            said / 100: belief * brier(said / 100, True) + (1 - belief) * brier(said / 100, False)
+            for said in range(101)
+        }
+        assert min(expected, key=lambda said: expected[said]) == belief
+
+
+def test_what_could_not_miss_or_was_foretold_before_is_not_scored():
+    certain = Prediction(metric="runaway", low=0.0, high=1.0, probability=1.0)
+    first = Prediction(metric="empty", low=0.0, high=0.1, probability=0.9)
+    unmeasured = Prediction(metric="yield", low=9.0, high=1e4, probability=0.9)
+    outcomes = scored([(certain, 0.4), (first, 0.2), (first, 0.2), (unmeasured, None)])
+    assert [o.score for o in outcomes] == [None, pytest.approx(0.81), None, None]
+    assert [o.hit for o in outcomes] == [None, False, None, None]
+    assert [o.actual for o in outcomes] == [0.4, 0.2, 0.2, None]
 
 
 def test_the_schema_names_every_field_and_parameter():

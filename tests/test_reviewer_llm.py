@@ -2,6 +2,8 @@
 
 import json
 import re
+import socket
+import threading
 import time
 from base64 import b64encode
 from typing import Any, Never
@@ -176,6 +178,11 @@ UNUSABLE = [
     ("true for 1", chat(json.dumps({**GOOD, "confidence": True}))),
     ("NaN", chat(ANSWER.replace("0.7", "NaN"))),
     ("thinks on", chat("<think> hm, " + ANSWER)),
+    ("thinks beside", chat(None, reasoning_content="hm, " + ANSWER)),
+    ("thinks up to the cap", chat(None, finish="length", reasoning="hm")),
+    ("calls a tool", chat(None, finish="tool_calls", tool_calls=[{"id": "1", "type": "function"}])),
+    ("thinks in a part", chat([{"type": "thinking", "thinking": "hm"}])),
+    ("refuses in a part", chat([{"type": "refusal", "refusal": "I will not."}])),
 ]
 
 
@@ -200,6 +207,57 @@ def test_an_answer_that_stays_unusable_holds_with_everything_kept(play):
     assert trial.purse.charged == [USAGE_MICRO] * 2
 
 
+SAID = [
+    ("thinks beside", chat(None, reasoning_content="hm"), "thought and then answered nothing"),
+    ("thinks up to the cap", chat("", finish="length", reasoning="hm"), "max_output_tokens"),
+    ("is cut", chat(ANSWER[:50], finish="length", reasoning="hm"), "cut at its token cap"),
+    ("calls a tool", chat(None, tool_calls=[{"id": "1"}]), "called a tool"),
+    ("calls a function", chat(None, function_call={"name": "f"}), "called a tool"),
+    ("refuses", chat([{"refusal": "No."}]), "refused"),
+    ("never stops thinking", chat("<think> hm"), "within the model's thoughts"),
+]
+
+
+@pytest.mark.parametrize(("play", "why"), [s[1:] for s in SAID], ids=[s[0] for s in SAID])
+def test_the_model_is_told_why_its_answer_cannot_be_used(play, why):
+    trial = Trial(play, chat(ANSWER))
+    assert trial.review is not None
+    assert why in trial.server.requests[1]["messages"][-1]["content"]
+
+
+WHOLE: list[tuple[str, dict[str, Any]]] = [
+    ("in parts", {"content": [{"type": "text", "text": t} for t in (ANSWER[:9], ANSWER[9:])]}),
+    ("after a part of thoughts", {"content": [{"type": "thinking"}, {"text": ANSWER}]}),
+    ("with thoughts beside", {"content": ANSWER, "reasoning_content": "hm {"}),
+    ("with a call beside", {"content": ANSWER, "tool_calls": [{"id": "1"}]}),
+    ("after thoughts that the prompt began", {"content": f"hm {{\n</think>\n{ANSWER}"}),
+]
+
+
+@pytest.mark.parametrize("message", [w[1] for w in WHOLE], ids=[w[0] for w in WHOLE])
+def test_an_answer_is_found_wherever_servers_put_it(message):
+    trial = Trial(chat(**message))
+    trial.check()
+    assert trial.review is not None and trial.requests == 1
+    assert trial.review.changes[0].value == ["\nInstruction"]
+
+
+def test_a_lookup_without_an_end_is_within_the_deadline(monkeypatch):
+    """Names are looked up by threads, which nobody can stop."""
+    never = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: never.wait(20) and [])
+    section = ReviewerSection(
+        kind="llm", model="m", base_url="http://nowhere.example/v1", timeout_seconds=1
+    )
+    reviewer = LlmReviewer(section, prices=PRICES, api_key="k")
+    start = time.monotonic()
+    with pytest.raises(ReviewFailed):
+        reviewer.review(REPORT, story()[:1], pay=Purse().pay)
+    seconds = time.monotonic() - start
+    never.set()
+    assert seconds < 3.0
+
+
 def test_a_closed_thought_and_a_code_fence_are_taken_off():
     trial = Trial(chat(f"<think>\nLet me see {{.\n</think>\n\n```json\n{ANSWER}\n```\n"))
     assert trial.review is not None and trial.requests == 1
@@ -222,6 +280,52 @@ def test_the_ladder_steps_down_where_the_server_refuses_a_format(plays, rung):
     expected = [{"type": "json_object"}, None][rung - 1]
     assert last.get("response_format") == expected
     assert '"additionalProperties": false' in last["messages"][0]["content"]
+
+
+CAP = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+ROLE = "System role not supported"
+
+
+def test_a_cap_by_another_name_is_sent_where_the_server_wants_it():
+    trial = Trial(refusal(400, CAP), chat(ANSWER))
+    trial.check()
+    assert trial.review is not None and trial.purse.charged == [0, USAGE_MICRO]
+    first, second = trial.server.requests
+    assert first.pop("max_tokens") == second.pop("max_completion_tokens") == 4096
+    assert first == second, "and nothing else is other"
+
+
+def test_a_server_without_a_system_role_is_told_all_in_one_message():
+    trial = Trial(refusal(400, ROLE), chat(ANSWER))
+    trial.check()
+    assert trial.review is not None
+    told, report = (m["content"] for m in trial.server.requests[0]["messages"])
+    assert trial.server.requests[1]["messages"] == [
+        {"role": "user", "content": f"{told}\n\n{report}"}
+    ]
+
+
+def test_every_form_that_is_refused_is_learned_for_the_rest_of_the_review():
+    trial = Trial(refusal(400, CAP), refusal(422, ROLE), refusal(400, "json_schema"), chat(ANSWER))
+    trial.check()
+    assert trial.review is not None and trial.requests == MAX_REQUESTS
+    last = trial.server.requests[-1]
+    assert "max_tokens" not in last and last["response_format"] == {"type": "json_object"}
+    assert [m["role"] for m in last["messages"]] == ["user"]
+
+
+@pytest.mark.parametrize("again", [CAP, ROLE])
+def test_a_refusal_that_stays_the_same_ends_the_review(again):
+    trial = Trial(refusal(400, again))
+    trial.check()
+    assert trial.error is not None and trial.requests == 2
+
+
+def test_openai_itself_is_sent_the_name_that_it_takes():
+    for url in (None, "https://api.openai.com/v1"):
+        section = ReviewerSection(model="m", base_url=url)
+        reviewer = LlmReviewer(section, prices=PRICES, api_key="k")
+        assert reviewer._endpoint.cap == "max_completion_tokens"
 
 
 def test_four_requests_in_all_over_ladder_retry_and_correction():

@@ -7,12 +7,13 @@ from builders import flagged, metrics, rate, round_record, sample, story
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.best import base, clearly_worse
 from agent.guard import guard
 from agent.records import RoundRecord
 from agent.review import METRICS, parse_review
 from agent.review_records import Review
 from agent.reviewers.base import Reviewer
-from agent.reviewers.evidence import clearly_worse, gather
+from agent.reviewers.evidence import gather
 from agent.reviewers.markers import DEFAULT_STOPS, markers_seen, proposed_stops
 from agent.reviewers.rules import RulesReviewer, recommend
 from pipeline.params import GenParams
@@ -294,13 +295,13 @@ def test_pilot_1_gets_stop_strings_and_a_moderate_cap_instead_of_cooler_sampling
 
 def test_iteration_1_is_reverted_and_the_cause_treated():
     review = recommend([PILOT_1, ITERATION_1], max_changes=4)
-    guarded = guard(review, TIGHT, max_changes=4, tried=[PLAIN, TIGHT])
+    assert base([PILOT_1, ITERATION_1]) is PILOT_1
+    guarded = guard(review, PLAIN, max_changes=4, tried=[PLAIN, TIGHT])
     assert not guarded.refused
     assert guarded.params == PLAIN.replace(
         {"response.stop": DEFAULT_STOPS, "response.max_new_tokens": 100}
     )
-    assert "made things worse" in review.diagnosis
-    assert any(p.metric == "raw_acceptance" for p in review.predictions)
+    assert "made things worse and are undone" in review.diagnosis
 
 
 def test_what_made_things_worse_is_not_tried_again():
@@ -308,10 +309,7 @@ def test_what_made_things_worse_is_not_tried_again():
     warm = measured(2, at(response__temperature=0.7), repetition=60, kept=60, rows=LOOP)
     assert gather([cold, warm]).barred == {("response.temperature", "up")}
     review = recommend([cold, warm], max_changes=4)
-    assert changed(review) == {
-        "response.temperature": 0.4,
-        "response.repetition_penalty": 1.2,
-    }
+    assert changed(review) == {"response.repetition_penalty": 1.2}, "from 0.4 degrees on"
 
 
 def test_of_changes_made_at_once_each_gets_a_second_chance_alone():
@@ -321,7 +319,7 @@ def test_of_changes_made_at_once_each_gets_a_second_chance_alone():
     rounds = [measured(1, hot, kept=120, **cut), measured(2, both, kept=60, **cut)]
     assert gather(rounds).barred == {("response.temperature", "down"), ("response.top_p", "down")}
     assert gather(rounds, lenient=True).barred == frozenset()
-    assert changed(recommend(rounds, max_changes=4)) == {"response.top_p": 0.9}
+    assert changed(recommend(rounds, max_changes=4)) == {"response.temperature": 1.3}
 
 
 def test_noise_is_not_a_reason_to_revert():
@@ -336,7 +334,7 @@ def test_noise_is_not_a_reason_to_revert():
 def test_the_story_is_reverted_after_its_third_round():
     review = recommend(story()[:3], max_changes=4)
     assert changed(review)["response.temperature"] > 0.2
-    assert "Round 3 kept 40.6% of its instructions, round 2 54.7%" in review.diagnosis
+    assert "Round 3 kept 52 of 128 rows, round 2 70 of 128" in review.diagnosis
 
 
 def test_three_fruitless_rounds_say_stop():
@@ -476,6 +474,57 @@ def test_whatever_was_measured_the_guard_refuses_nothing_of_a_recommendation(his
     assert review == recommend(rounds, max_changes=4)
     assert review.stop != bool(review.changes)
     tried = [record.params for record in rounds]
-    guarded = guard(review, tried[-1], max_changes=4, tried=tried)
+    guarded = guard(review, base(rounds).params, max_changes=4, tried=tried)
     assert not guarded.refused
     assert not review.changes or guarded.params not in tried
+
+
+def damaged(record: RoundRecord, what: dict[str, str], *, replayed: bool) -> RoundRecord:
+    """The record with metrics missing, unmeasured, uncertified, or of no rows."""
+
+    def one(metric: dict[str, Any]) -> dict[str, Any]:
+        none = {"value": None, "count": None, "n": 0, "low": None, "high": None}
+        match what.get(metric["name"]):
+            case "unmeasured":
+                return metric | none | {"reason": "not measured"}
+            case "no threshold":
+                return metric | {"threshold": None, "verdict": None}
+            case "uncertified":
+                return metric | {"verdict": "INSUFFICIENT", "reason": "uncertified: 3 of 9"}
+            case "undecided":
+                return metric | {"verdict": "INSUFFICIENT", "reason": "more rows"}
+        return metric
+
+    table = tuple(one(m) for m in record.metrics if what.get(m["name"]) != "missing")
+    funnel = dict.fromkeys(record.funnel, 0) if "nothing" in what.values() else record.funnel
+    changes = {"metrics": table, "funnel": funnel, "replayed": replayed, "causes": {}, "stops": {}}
+    return RoundRecord.model_validate(record.model_dump() | changes)
+
+
+_DAMAGE = st.dictionaries(
+    st.sampled_from(METRICS),
+    st.sampled_from(
+        ["missing", "unmeasured", "no threshold", "uncertified", "undecided", "nothing"]
+    ),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(
+        st.tuples(_PARAMS, st.integers(0, 100), _COUNTS, _DAMAGE, st.booleans()),
+        min_size=1, max_size=4,
+    )
+)  # fmt: skip
+def test_the_rules_answer_whatever_is_missing(history):
+    """Their opinion stands beside every other reviewer's, so nothing may stop them."""
+    rounds = [
+        damaged(
+            measured(i + 1, params, n=100, kept=kept, distinct=20_000.0, **counts),
+            damage, replayed=replayed and i > 0,
+        )
+        for i, (params, kept, counts, damage, replayed) in enumerate(history)
+    ]  # fmt: skip
+    review = recommend(rounds, max_changes=4)
+    assert review.stop != bool(review.changes)
+    assert parse_review(review.model_dump_json()) == review

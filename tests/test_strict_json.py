@@ -1,6 +1,7 @@
 """agent/strict_json.py: what ``json.loads`` lets through and this does not."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -35,6 +36,14 @@ def test_what_is_forbidden_says_why(text, why):
     limit = 3000 if "x" * 3000 in text else 1_000_000
     with pytest.raises(ValueError, match=why):
         load_strict(text, max_bytes=limit)
+
+
+def test_one_key_twice_among_many_is_found_at_once():
+    keys = ",".join(f'"a{i}":1' for i in range(50_000))
+    start = time.process_time()
+    with pytest.raises(ValueError, match="'a49999' is there twice"):
+        load_strict(f'{{{keys},"a49999":1}}', max_bytes=10**7)
+    assert time.process_time() - start < 5.0
 
 
 def test_brackets_within_strings_do_not_nest():

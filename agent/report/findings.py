@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from agent.records import RoundRecord
-from agent.report.reviews import SIGNS, change_words
+from agent.report.calibration import score
+from agent.report.replays import round_title
+from agent.report.reviews import SIGNS, advice_words
 from agent.report.tables import metric_of, metrics_of
 from agent.report.text import (
     UNMEASURED,
@@ -25,7 +27,7 @@ from agent.report.text import (
 from agent.review_records import Outcome, ReviewRecord
 from pipeline.types import Metric
 
-Result = Literal["hit", "idle", "overshot", "short", "chance", "opposite", "unmeasured"]
+Result = Literal["hit", "idle", "overshot", "short", "chance", "opposite", "unmeasured", "unscored"]
 LESSONS: Final[dict[Result, str]] = {
     "hit": "moved into the predicted interval: keep the change.",
     "idle": "lay in the predicted interval before the change too: the hit shows nothing about it.",
@@ -34,6 +36,7 @@ LESSONS: Final[dict[Result, str]] = {
     "chance": "missed, but before and after overlap: these rows cannot tell an effect from chance.",
     "opposite": "moved against the prediction: revert the change, and look for another cause.",
     "unmeasured": "was not measured before and after: nothing is learned about it.",
+    "unscored": "could not miss, or was foretold twice: nothing is learned from it.",
 }
 """The lesson for each result of a prediction; the report says that it comes from here."""
 
@@ -48,8 +51,8 @@ class Learning:
     """The changes."""
     before: int
     """The round that was reviewed."""
-    after: int
-    """The round that tried the changes."""
+    after: str
+    """The round that tried the changes, and whether it did on stored rows."""
     hypotheses: tuple[str, ...]
     """What was expected, and the reviewer's reason."""
     reality: str
@@ -65,28 +68,48 @@ class Learning:
 def learnings(rounds: Sequence[RoundRecord]) -> list[Learning]:
     """One learning for each review whose changes have been tried."""
     tried = [
-        (before, after)
-        for before, after in zip(rounds, rounds[1:], strict=False)
-        if before.review and before.review.applied
+        (reviewed, after)
+        for reviewed, after in zip(rounds, rounds[1:], strict=False)
+        if reviewed.review and reviewed.review.applied
     ]
-    return [_learning(i, before, after) for i, (before, after) in enumerate(tried, start=1)]
+    return [
+        _learning(i, reviewed, after, rounds) for i, (reviewed, after) in enumerate(tried, start=1)
+    ]
 
 
-def _learning(index: int, before: RoundRecord, after: RoundRecord) -> Learning:
-    record = before.review
+def _learning(
+    index: int, reviewed: RoundRecord, after: RoundRecord, rounds: Sequence[RoundRecord]
+) -> Learning:
+    """What was tried is compared with the round that it was applied to."""
+    record = reviewed.review
     assert record is not None
+    before = applied_to(rounds, reviewed)
     predicted = {o.prediction.metric for o in record.outcomes}
     return Learning(
         number=index,
-        title="; ".join(map(change_words, record.applied)),
-        before=before.round,
-        after=after.round,
+        title=advice_words(record),
+        before=reviewed.round,
+        after=round_title(after).lower(),
         hypotheses=tuple(f"`{c.parameter}`: {escape(c.reason)}" for c in record.applied),
         reality=_reality(record.outcomes, before, after),
         moved=_moved(before, after, besides=predicted),
         causes=_causes(before, after),
-        lessons=_lessons(record, before, after),
+        lessons=(*_lessons(record, before, after), *_undone(after)),
     )
+
+
+def applied_to(rounds: Sequence[RoundRecord], reviewed: RoundRecord) -> RoundRecord:
+    """The round whose setting the changes of a review apply to."""
+    base = reviewed.review.base if reviewed.review else None
+    return next((r for r in rounds if r.round == base), reviewed)
+
+
+def _undone(after: RoundRecord) -> tuple[str, ...]:
+    """That the whole trial was taken back, if it was."""
+    base = after.review.base if after.review else None
+    if base is None:
+        return ()
+    return (f"Round {after.round} was significantly worse than round {base} and was undone.",)
 
 
 def _reality(outcomes: Sequence[Outcome], before: RoundRecord, after: RoundRecord) -> str:
@@ -103,11 +126,12 @@ def _reality(outcomes: Sequence[Outcome], before: RoundRecord, after: RoundRecor
                 value_of(now) if now else UNMEASURED,
                 interval_of(now) if now else "–",
                 SIGNS[outcome.hit],
+                "–" if outcome.score is None else score(outcome.score),
             ]
         )
     header = ["Metric", f"Round {before.round}", "Predicted", "With probability"]
-    header += [f"Round {after.round}", "Interval", "Prediction"]
-    return table(header, rows, "lrrrrrl") if rows else ""
+    header += [f"Round {after.round}", "Interval", "Prediction", "Brier score"]
+    return table(header, rows, "lrrrrrlr") if rows else ""
 
 
 def _moved(before: RoundRecord, after: RoundRecord, *, besides: set[str]) -> tuple[str, ...]:
@@ -151,6 +175,8 @@ def result(outcome: Outcome, before: RoundRecord, after: RoundRecord) -> Result:
     was, now = metric_of(before, name), metric_of(after, name)
     if outcome.actual is None or was is None or was.value is None or now is None:
         return "hit" if outcome.hit else "unmeasured"
+    if outcome.hit is None:
+        return "unscored"
     if outcome.hit:
         return "idle" if guess.low <= was.value <= guess.high else "hit"
     newly_failing = now.verdict == "FAIL" and was.verdict != "FAIL"

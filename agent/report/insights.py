@@ -7,8 +7,9 @@ records hold nothing to divide, there is no sentence.
 from collections.abc import Callable, Sequence
 
 from agent.records import RoundRecord, RunRecord
+from agent.report.calibration import calibration
 from agent.report.tables import metrics_of
-from agent.report.text import dollars, escape, number, percent, share
+from agent.report.text import dollars, escape, number, share
 
 
 def normalised(record: RoundRecord, before: RoundRecord | None) -> str:
@@ -29,7 +30,7 @@ def normalised(record: RoundRecord, before: RoundRecord | None) -> str:
 def insights(rounds: Sequence[RoundRecord], run: RunRecord) -> list[str]:
     """Sentences that the figures of all rounds justify; empty where there is nothing to say."""
     bought = [r for r in rounds if not r.replayed]
-    found = (_price(bought), _acceptance(bought), _causes(rounds[-1]), _calibration(rounds))
+    found = [_price(bought), _acceptance(bought), _causes(rounds[-1]), *calibration(rounds, run)]
     return [line for line in (*found, _search_cost(rounds, run), _speed(rounds)) if line]
 
 
@@ -58,18 +59,6 @@ def _causes(record: RoundRecord) -> str:
     return (
         f"**Most bad rows of round {record.round}** have the cause {escape(name)}: "
         f"{share(count, total)} ({count}/{total})."
-    )
-
-
-def _calibration(rounds: Sequence[RoundRecord]) -> str:
-    scored = [o for r in rounds if r.review for o in r.review.outcomes if o.hit is not None]
-    if not scored:
-        return ""
-    hits = sum(bool(o.hit) for o in scored)
-    claimed = sum(o.prediction.probability for o in scored) / len(scored)
-    return (
-        f"**Predictions:** {hits} of {len(scored)} held ({share(hits, len(scored))}); "
-        f"the reviewer gave them {percent(claimed)} on average."
     )
 
 

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from agent.records import RoundRecord, RunRecord
 from agent.report import facts, steps, tables
+from agent.report.candidates import candidate_table, stop_string_table
 from agent.report.config import config_block
 from agent.report.critics import critic_words, fault_table
-from agent.report.findings import learnings
+from agent.report.findings import applied_to, learnings
 from agent.report.insights import insights, normalised
 from agent.report.money import cost_table, totals
 from agent.report.replays import (
@@ -22,7 +23,7 @@ from agent.report.replays import (
     round_title,
     rounds_in_words,
 )
-from agent.report.reviews import change_words, review_table, review_view
+from agent.report.reviews import advice_words, review_table, review_view
 from agent.report.samples import sample_view
 from agent.report.text import dollars, escape, minutes, number, plural, sentence, share, table
 from pipeline.engine.base import Replan
@@ -52,7 +53,9 @@ def round_report(rounds: Sequence[RoundRecord], run: RunRecord) -> str:
         certificates=tables.certificate_table(record),
         critics=critic_words(record),
         faults=fault_table(record),
-        review=review_view(record.review) if record.review else None,
+        candidates=candidate_table(record),
+        stop_candidates=stop_string_table(record),
+        review=review_view(rounds),
         replay=replay_words(record.review.replay) if record.review else "",
         replay_table=replay_table(record.review.replay) if record.review else "",
         phase=steps.phase(record),
@@ -106,21 +109,25 @@ def tokens_name(number: int) -> str:
     return f"plots/tokens-{number:02d}.png"
 
 
-def next_params(record: RoundRecord) -> GenParams:
-    """The setting that follows a round: its own, with the applied changes."""
+def next_params(rounds: Sequence[RoundRecord]) -> GenParams:
+    """The setting that follows the last of ``rounds``, with the applied changes.
+
+    It is the round's own one, or that of the round which its review went back to.
+    """
+    record = rounds[-1]
     applied = record.review.applied if record.review else ()
-    return record.params.replace({c.parameter: c.after for c in applied})
+    return applied_to(rounds, record).params.replace({c.parameter: c.after for c in applied})
 
 
 def _over_rounds(rounds: Sequence[RoundRecord], run: RunRecord) -> dict[str, Any]:
     """What round report and run report share."""
     record = rounds[-1]
-    following = next_params(record)
+    following = next_params(rounds)
     return {
         "run": run,
         "iterations": tables.iteration_table(rounds),
         "left_out": max(0, len(rounds) - tables.WIDEST),
-        "parameters": tables.parameter_table(rounds, following),
+        "parameters": tables.parameter_table(rounds, following, title=_title(record)),
         "constant": tables.constant_parameters(rounds, following),
         "learnings": learnings(rounds),
         "reviews": review_table(rounds),
@@ -174,18 +181,37 @@ def _run_summary(rounds: Sequence[RoundRecord], run: RunRecord) -> str:
 def _trajectory(record: RoundRecord) -> str:
     failed = [m.name for m in tables.metrics_of(record) if m.verdict == "FAIL"]
     words = f"failed {', '.join(failed)}" if failed else "no gate failed"
-    changes = "; ".join(map(change_words, record.review.applied)) if record.review else ""
+    changes = advice_words(record.review) if record.review else ""
     then = f"; then {changes}" if changes else ""
     link = f"[{round_title(record)}]({round_name(record.round)})"
     return f"{link}, **{escape(record.step)}**: {words}{then}."
 
 
+def _base(record: RoundRecord) -> int | None:
+    return record.review.base if record.review else None
+
+
+def _title(record: RoundRecord) -> str:
+    """What the column of the following setting is called."""
+    if steps.phase(record) == "open":
+        return f"Round {record.round + 1} (next)"
+    return "Not tried" if _base(record) is None else f"Back to round {_base(record)}"
+
+
 def _config_intro(record: RoundRecord, following: GenParams) -> str:
-    if following != record.params:
-        return f"For round {record.round + 1}; copy it into budget.yaml to start a run from there."
-    if steps.phase(record) == "passed":
+    phase = steps.phase(record)
+    if phase == "passed":
         return "The setting that passed, unchanged; copy it into budget.yaml to start from it."
-    return "Nothing is changed: this is the setting of this round."
+    if following == record.params:
+        return "Nothing is changed: this is the setting of this round."
+    if phase == "open":
+        return f"For round {record.round + 1}; copy it into budget.yaml to start a run from there."
+    if _base(record) is not None and not (record.review and record.review.applied):
+        return (
+            f"Nothing follows. This is the setting of round {_base(record)}, which did "
+            "significantly better than the last one."
+        )
+    return "The run ended before these changes were tried."
 
 
 def _audit_table(record: RoundRecord, before: RoundRecord | None) -> str:

@@ -107,8 +107,8 @@ def _moved(before: RoundRecord | None, after: RoundRecord, name: str) -> str:
     return " ".join(filter(None, [value_of(now), arrow(metric_of(before, name), now), mark]))
 
 
-def parameter_table(rounds: Sequence[RoundRecord], following: GenParams) -> str:
-    """A row for each parameter that ever changed, its changes bold, with ↑, ↓, ✎ or (reverted)."""
+def parameter_table(rounds: Sequence[RoundRecord], following: GenParams, *, title: str) -> str:
+    """A row for each parameter that ever changed, changes bold; ``title`` heads ``following``."""
     columns = side_by_side(rounds)
     ahead = following != rounds[-1].params
     rows = []
@@ -117,7 +117,7 @@ def parameter_table(rounds: Sequence[RoundRecord], following: GenParams) -> str:
         ends = [after.round for _, after in columns] + ([len(rounds) + 1] if ahead else [])
         rows.append([f"`{name}`", *(_changed(values[:end]) for end in ends)])
     header = ["Parameter", *(round_title(after) for _, after in columns)]
-    header += [f"Round {rounds[-1].round + 1} (next)"] if ahead else []
+    header += [title] if ahead else []
     return table(header, rows) if rows else "No parameter has changed in any round."
 
 

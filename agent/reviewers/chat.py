@@ -7,11 +7,12 @@ billed? What comes back is rid of our key before anybody sees it. Reading the bo
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from agent.reviewers.tariff import Message
@@ -27,6 +28,10 @@ _CONNECT_SECONDS: Final = 10.0
 _RETRYABLE: Final = frozenset({408, 409, 429})
 
 
+Cap = Literal["max_tokens", "max_completion_tokens"]
+"""OpenAI's own models refuse the former; most other servers know nothing else."""
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Endpoint:
     """Where requests go. It has no repr, since it holds the key."""
@@ -39,6 +44,8 @@ class Endpoint:
     """Name of the model there."""
     max_output_tokens: int
     """Token cap of one answer."""
+    cap: Cap = "max_tokens"
+    """What the server calls it."""
 
 
 class RequestFailed(Exception):
@@ -74,8 +81,28 @@ def post_chat(
     Raises:
         RequestFailed: for every other ending, classified.
     """
-    body = asyncio.run(_send(endpoint, messages, response_format, seconds))
+    with _loop() as loop:
+        body = loop.run_until_complete(_send(endpoint, messages, response_format, seconds))
     return Redactor(endpoint.api_key)(body)
+
+
+@contextmanager
+def _loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop that waits for nobody when it ends.
+
+    ``asyncio.run`` would wait for its threads, and one that looks up a name has no deadline.
+    """
+    loop = asyncio.new_event_loop()
+    try:
+        yield loop
+    finally:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
 
 
 async def _send(
@@ -116,11 +143,7 @@ async def _send(
 
 
 def _options(endpoint: Endpoint, response_format: Mapping[str, Any] | None) -> dict[str, Any]:
-    # OpenAI's own models refuse max_tokens; most other servers know nothing else.
-    own = endpoint.base_url.startswith("https://api.openai.com/")
-    options: dict[str, Any] = {
-        "max_completion_tokens" if own else "max_tokens": endpoint.max_output_tokens
-    }
+    options: dict[str, Any] = {endpoint.cap: endpoint.max_output_tokens}
     if response_format is not None:
         options["response_format"] = response_format
     return options
@@ -141,6 +164,7 @@ async def _bound_body(response: "httpx2.Response") -> None:
                 size += len(chunk)
                 if size > _MAX_BODY_BYTES:
                     raise _BodyTooLarge(f"an answer of more than {_MAX_BODY_BYTES:,} bytes")
+                await asyncio.sleep(0)  # thousands of chunks in one packet leave the clock no turn
                 yield chunk
 
         async def aclose(self) -> None:

@@ -1,8 +1,8 @@
 """What the built-in rules know when they decide: one round's figures, and what history forbids.
 
-The round that is treated is the last one, or the best earlier one when the last one kept clearly
-fewer rows: then its settings are returned to, and whatever led away from it is barred. Kept rows
-per generated instruction is the yardstick, since every gate's bad rows are missing from it.
+The round that is treated is the one whose setting the changes apply to: the last one, or the best
+earlier one if the last one was clearly worse (``agent/best.py``). The one idea: whatever led away
+from it to a clearly worse round is barred.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any, Final
 
+from agent.best import base as base_of
+from agent.best import clearly_worse
 from agent.records import RoundRecord
+from agent.review_records import StopDryRun
 from agent.reviewers.markers import Row
 from pipeline.params import TUNABLE, GenParams, ParamValue
 
@@ -26,7 +29,6 @@ GATES: Final = (
     "yield",
 )
 """The gates in the order in which the rules treat them."""
-_CLEARLY: Final = 1.64
 _MANY_DUPLICATES: Final = 0.2
 SOME_DUPLICATES: Final = 0.05
 """Share of repeats below which a short yield has other reasons."""
@@ -41,6 +43,8 @@ class Evidence:
     """The round whose troubles are treated and whose settings are built upon."""
     barred: frozenset[tuple[str, str]]
     """Parameters with the direction (or value) that made things worse."""
+    dry_runs: tuple[StopDryRun, ...] = ()
+    """What each string would do to all rows stored by now; empty where none was asked."""
 
     @property
     def params(self) -> GenParams:
@@ -142,9 +146,7 @@ def gather(rounds: Sequence[RoundRecord], *, lenient: bool = False) -> Evidence:
     Of several changes made at once any may have done the harm, so all are barred; ``lenient``
     bars only those that did it alone.
     """
-    now = rounds[-1]
-    best = max(rounds, key=lambda r: (kept_share(r) or 0.0, r.round))
-    base = best if clearly_worse(now, best) else now
+    base = base_of(rounds)
     barred = {
         (name, _direction(base.params.get(name), other.params.get(name)))
         for other in rounds
@@ -153,22 +155,7 @@ def gather(rounds: Sequence[RoundRecord], *, lenient: bool = False) -> Evidence:
         if len(names) == 1 or not lenient
         for name in names
     }
-    return Evidence(base, frozenset(barred))
-
-
-def kept_share(record: RoundRecord) -> float | None:
-    """Kept rows per generated instruction."""
-    metric = record.metric("raw_acceptance")
-    return None if metric is None else metric["value"]
-
-
-def clearly_worse(record: RoundRecord, other: RoundRecord) -> bool:
-    """Whether ``record`` kept fewer rows than ``other``, beyond 1.64 standard errors."""
-    mine, theirs = record.metric("raw_acceptance"), other.metric("raw_acceptance")
-    if not mine or not theirs or mine["value"] is None or theirs["value"] is None:
-        return False
-    error = sqrt(sum(m["value"] * (1 - m["value"]) / max(m["n"], 1) for m in (mine, theirs)))
-    return bool(theirs["value"] - mine["value"] > max(_CLEARLY * error, 0.02))
+    return Evidence(base, frozenset(barred), rounds[-1].stop_candidates)
 
 
 def differing(one: GenParams, other: GenParams) -> tuple[str, ...]:

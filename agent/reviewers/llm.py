@@ -1,16 +1,16 @@
 """The reviewer that is a language model behind any OpenAI-compatible chat endpoint.
 
 It pays for each request by itself, keeps what came back, and only then looks for a review in it. At
-most :data:`MAX_REQUESTS` requests are sent for one review, over the ladder of structured output
-(JSON schema, JSON object, plain), transport retries and one repeat with the validation error; all
-of them within one deadline. What a request is and how it can end is ``agent/reviewers/chat.py``.
+most :data:`MAX_REQUESTS` requests are sent for one review, over the forms that a server may refuse
+(``agent/reviewers/dialect.py``), transport retries and one repeat with the validation error; all of
+them within one deadline. What a request is and how it can end is ``agent/reviewers/chat.py``.
 """
 
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -20,7 +20,8 @@ from agent.records import RoundRecord
 from agent.review import METRICS, review_schema
 from agent.review_records import Review
 from agent.reviewers.base import Pay, ReviewFailed
-from agent.reviewers.chat import Endpoint, RequestFailed, post_chat
+from agent.reviewers.chat import Cap, Endpoint, RequestFailed, post_chat
+from agent.reviewers.dialect import Dialect, message
 from agent.reviewers.reply import Reply, read_reply
 from agent.reviewers.tariff import Message, Tariff, exact_encoding
 from prompts.render import inline, render
@@ -31,9 +32,7 @@ MAX_REQUESTS: Final = 4
 """Requests of one review at most, whatever happens."""
 SYSTEM_TEMPLATE: Final = "reviewer_system.md.j2"
 """The system prompt's template; its digest belongs into the record of a review."""
-_LADDER: Final = ("json_schema", "json_object", "plain")
 _QUOTED_CHARS: Final = 2000
-_FORMAT_WORDS: Final = ("response_format", "json_schema", "json_object", "schema", "grammar")
 
 
 @dataclass(slots=True)
@@ -42,8 +41,8 @@ class _Sitting:
 
     pay: Pay
     deadline: float
+    dialect: Dialect
     requests: int = 0
-    rung: int = 0
     messages: list[Message] = field(default_factory=list)
 
 
@@ -84,7 +83,8 @@ class LlmReviewer:
             ReviewFailed: if there is no usable answer.
             BudgetError: if a request does not fit under the cap; it is not sent.
         """
-        sitting = _Sitting(pay, self._clock() + self._section.timeout_seconds)
+        deadline = self._clock() + self._section.timeout_seconds
+        sitting = _Sitting(pay, deadline, Dialect(self._endpoint.cap))
         corrections: list[Message] = []
         while True:
             reply = self._ask(learnings, corrections, sitting)
@@ -96,30 +96,30 @@ class LlmReviewer:
                 corrections = _correction(reply.text, str(error))
 
     def _ask(self, learnings: str, corrections: Sequence[Message], sitting: _Sitting) -> Reply:
-        """One reply, stepping down the ladder where the server refuses a rung."""
+        """One reply, in the first form that the server does not refuse."""
         while True:
-            schema = _LADDER[sitting.rung] != "json_schema"
-            sitting.messages = [*self._prompt(learnings, schema=schema), *corrections]
+            sitting.messages = [*self._prompt(learnings, sitting.dialect), *corrections]
             try:
                 reply: Reply = self._retrying(sitting)(self._request, sitting)
                 return reply
             except RequestFailed as failure:
-                steps_down = _about_format(failure) and sitting.rung + 1 < len(_LADDER)
-                if not steps_down or sitting.requests >= MAX_REQUESTS:
+                other = sitting.dialect.after(failure)
+                if other is None or sitting.requests >= MAX_REQUESTS:
                     raise ReviewFailed(self._explain(failure, sitting)) from failure
-                sitting.rung += 1
+                sitting.dialect = other
 
     def _request(self, sitting: _Sitting) -> Reply:
         """Pay for one request, send it, and keep and price its answer before it is read."""
         seconds = sitting.deadline - self._clock()
         if seconds <= 0:
             raise RequestFailed("the deadline has passed", retry=False, billed=False)
-        form, messages = _response_format(_LADDER[sitting.rung]), sitting.messages
+        form, messages = sitting.dialect.response_format, sitting.messages
+        endpoint = replace(self._endpoint, cap=sitting.dialect.cap)
         bound = self._prompt_bound(messages)
         with sitting.pay(self._tariff.bound_micro(bound)) as bill:
             sitting.requests += 1
             try:
-                body = post_chat(self._endpoint, messages, response_format=form, seconds=seconds)
+                body = post_chat(endpoint, messages, response_format=form, seconds=seconds)
             except RequestFailed as failure:
                 bill.unbilled = not failure.billed
                 raise
@@ -150,14 +150,14 @@ class LlmReviewer:
             reraise=True,
         )
 
-    def _prompt(self, learnings: str, *, schema: bool) -> list[Message]:
+    def _prompt(self, learnings: str, dialect: Dialect) -> list[Message]:
         system = render(
             SYSTEM_TEMPLATE,
             max_changes=self._section.max_changes,
             metrics=METRICS,
-            schema=json.dumps(review_schema()) if schema else None,
+            schema=dialect.schema,
         )
-        return [_message("system", system), _message("user", learnings)]
+        return dialect.opening(system, learnings)
 
     def _prompt_bound(self, messages: Sequence[Message]) -> int:
         """Tokens of a request at most; the schema may count as part of the prompt."""
@@ -195,7 +195,9 @@ def _endpoint(section: ReviewerSection, api_key: str) -> Endpoint:
         raise ConfigError(f"reviewer.base_url: expected an http or https address, found {url!r}")
     if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
         raise ConfigError(f"the key in {section.api_key_env} holds characters that no key has")
-    return Endpoint(url, api_key, section.model, section.max_output_tokens)
+    own = url.startswith("https://api.openai.com/")
+    cap: Cap = "max_completion_tokens" if own else "max_tokens"
+    return Endpoint(url, api_key, section.model, section.max_output_tokens, cap)
 
 
 def _is_address(url: str) -> bool:
@@ -216,24 +218,6 @@ def _read(body: str) -> Reply:
         raise RequestFailed(told, retry=False, billed=True) from None
 
 
-def _message(role: str, content: str) -> Message:
-    return {"role": role, "content": content}
-
-
 def _correction(raw: str, error: str) -> list[Message]:
     request = render("reviewer_correction.md.j2", error=error)
-    return [_message("assistant", raw[:_QUOTED_CHARS] or "(empty)"), _message("user", request)]
-
-
-def _response_format(rung: str) -> Mapping[str, Any] | None:
-    if rung == "plain":
-        return None
-    if rung == "json_object":
-        return {"type": "json_object"}
-    schema = {"name": "review", "strict": True, "schema": review_schema()}
-    return {"type": "json_schema", "json_schema": schema}
-
-
-def _about_format(failure: RequestFailed) -> bool:
-    text = str(failure).lower()
-    return failure.status in {400, 422} and any(word in text for word in _FORMAT_WORDS)
+    return [message("assistant", raw[:_QUOTED_CHARS] or "(empty)"), message("user", request)]

@@ -1,13 +1,17 @@
 """Where a response runs on into the next task: the marks that show it, and strings to end it.
 
 Looks at samples only, so a stop string is proposed because it was seen, most often seen first, and
-never when good answers hold it too. Whether a string may be used at all is ``agent/stops.py``'s.
+never when good answers hold it too: by what it would do to every stored row where that was asked,
+else by the rows that a record shows. Whether a string may be used at all is ``agent/stops.py``'s.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
+
+from agent.review_records import StopDryRun
+from agent.stops import cuts_too_much
 
 Row = Mapping[str, Any]
 """A ``pipeline.types.Sample`` as JSON."""
@@ -31,25 +35,40 @@ def markers_seen(rows: Iterable[Row], *, field: str = "raw") -> Counter[str]:
     return seen
 
 
+def marks_of(flagged: Iterable[Row]) -> Counter[str]:
+    """How many rows run on at, or leak, each marker."""
+    rows = list(flagged)
+    leaked = (dict.fromkeys(_INLINE.findall(row["clean"] or "")) for row in rows)
+    inline = Counter(mark for marks in leaked for mark in marks)
+    return markers_seen(rows) + markers_seen(rows, field="clean") + inline
+
+
 def proposed_stops(
-    current: Sequence[str], flagged: Sequence[Row], good: Sequence[Row]
+    current: Sequence[str],
+    flagged: Sequence[Row] = (),
+    good: Sequence[Row] = (),
+    *,
+    runs: Sequence[StopDryRun] = (),
 ) -> tuple[str, ...]:
-    """The ``current`` stop strings, then those seen in ``flagged`` rows, then the usual ones.
+    """The ``current`` stop strings, then those seen in bad rows, then the usual ones.
 
     Args:
         current: What is set now.
-        flagged: Rows that ran on or leaked a marker.
+        flagged: Rows that ran on or leaked a marker; asked where there are no ``runs``.
         good: Rows with no flag; a string that one of them holds is left out.
+        runs: What each string would do to all stored rows, the most useful one first. One that
+            cuts too many good rows, or more than it ends bad ones, is left out.
     """
-    seen = markers_seen(flagged) + markers_seen(flagged, field="clean")
-    leaked = (dict.fromkeys(_INLINE.findall(row["clean"] or "")) for row in flagged)
-    seen += Counter(mark for marks in leaked for mark in marks)
-    candidates = [*(mark for mark, _ in seen.most_common()), *DEFAULT_STOPS]
-    harmless = [c for c in candidates if not any(c in (row["clean"] or "") for row in good)]
+    if runs:
+        seen = [r.stop for r in runs if not cuts_too_much(r) and r.cut <= r.ended]
+    else:
+        listed = [*(mark for mark, _ in marks_of(flagged).most_common()), *DEFAULT_STOPS]
+        seen = [c for c in listed if not any(c in (row["clean"] or "") for row in good)]
     chosen = list(current)
-    for stop in harmless:
+    for stop in seen:
         if not any(known in stop for known in chosen):
-            chosen.append(stop)
+            # A longer one that was just added would never fire beside it.
+            chosen = [s for s in chosen if s in current or stop not in s] + [stop]
     return tuple(chosen[:_MOST])
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from agent.review_records import Prediction
 from agent.reviewers.evidence import SOME_DUPLICATES, Evidence
+from agent.reviewers.known import best_cap, left_running, refuted, stops_to_add
 from agent.reviewers.markers import proposed_stops, share_ended
 from agent.reviewers.moves import Remedy, change, choice, prediction, together_or_alone, toward
 
@@ -18,40 +19,49 @@ _MODERATE: Final = 0.7
 _COOLEST: Final = 0.4
 _WARMEST: Final = 1.0
 _ENOUGH_ROWS: Final = 3
+_SURELY_LESS: Final = 0.95
+"""The highest rate that is still predicted: up to 1 would foretell nothing."""
 _RUN_ON_SHARE: Final = 0.9  # of cap hits, where no stop string is set and no sample says otherwise
 
 
 def runaway(e: Evidence) -> Iterator[Remedy]:
     """Stop strings seen in the raw samples; then clearer examples."""
     rows = e.flagged_by("runaway")
-    stops = proposed_stops(e.params.response.stop, rows, e.good)
-    ended = share_ended(rows, stops)
-    if set(stops) != set(e.params.response.stop):
-        # One unexplained row in ten is a lower share than it looks when only ten were shown.
-        rest = e.rate("runaway") * (1 - ended if ended is not None else 0.05)
-        seen = f"{ended:.0%} of {len(rows)} shown run-ons" if ended is not None else "run-ons"
+    stops = stops_to_add(e, rows)
+    if stops and not refuted(e, stops, "runaway"):
+        rest, seen = left_running(e, rows, stops)
         yield Remedy(
-            (change("response.stop", list(stops), f"{seen} would have ended at one of these"),),
-            prediction("runaway", 0.0, max(0.03, 1.5 * rest), 0.8),
+            (change("response.stop", stops["response.stop"], seen),),
+            prediction("runaway", 0.0, min(max(0.03, 1.5 * rest), _SURELY_LESS), 0.8),
         )
     yield from _clearer_examples(e, "runaway")
 
 
 def delimiter_leak(e: Evidence) -> Iterator[Remedy]:
     """The marker that is left in the text, as a stop string."""
-    rows = e.flagged_by("delimiter_leak")
-    stops = proposed_stops(e.params.response.stop, rows, e.good)
-    if set(stops) != set(e.params.response.stop):
+    stops = stops_to_add(e, e.flagged_by("delimiter_leak"))
+    if stops and not refuted(e, stops, "delimiter_leak"):
+        reason = "ends a response before a marker leaks"
         yield Remedy(
-            (change("response.stop", list(stops), "ends a response before a marker leaks"),),
+            (change("response.stop", stops["response.stop"], reason),),
             prediction("delimiter_leak", 0.0, max(0.02, 0.3 * e.rate("delimiter_leak")), 0.7),
         )
     yield from _clearer_examples(e, "delimiter_leak")
 
 
 def token_limit(e: Evidence) -> Iterator[Remedy]:
-    """A higher cap, moderately while most hits are run-ons that stop strings end."""
+    """The cap that stored rows know to be enough; else a higher one.
+
+    A moderately higher one while most hits are run-ons that stop strings end.
+    """
     rate, limit = e.rate("token_limit"), e.limit("token_limit")
+    if (known := best_cap(e, stops_to_add(e, e.flagged_by("token_limit")))) is not None:
+        value = known.values["token_limit"] or 0.0
+        running = known.values["runaway"] or 0.0
+        found = f"{value:.1%} hit the cap and {running:.1%} run on"
+        reason = f"with these {found}, of {known.rows} stored rows"
+        moves = tuple(change(name, to, reason) for name, to in known.changes.items())
+        yield Remedy(moves, prediction("token_limit", 0.0, max(limit, 1.5 * value), 0.7))
     run_ons = _run_on_share(e)
     rest = rate * (1 - run_ons)
     factor = 2.0 if rest >= 3 * limit else 1.5 if run_ons < 0.5 else 1.25
@@ -165,7 +175,7 @@ REMEDIES: Final[dict[str, Callable[[Evidence], Iterator[Remedy]]]] = {
 
 
 def _calmer_draws(e: Evidence) -> Iterator[Remedy]:
-    share = e.value("raw_acceptance") or 0.0
+    share = max(e.value("raw_acceptance") or 0.0, 1 - _SURELY_LESS)
     names = ("instruction.temperature", "response.temperature")
     reason = "few rows repeat, so the yield is lost to quality"
     moves = [toward(e, name, _MODERATE, reason, up=False) for name in names]
@@ -176,7 +186,7 @@ def _run_on_share(e: Evidence) -> float:
     """Share of cap hits that ran on into another task and need no higher cap."""
     stops = e.params.response.stop
     rows = e.flagged_by("token_limit")
-    ended = share_ended(rows, proposed_stops(stops, rows, e.good))
+    ended = share_ended(rows, proposed_stops(stops, rows, e.good, runs=e.dry_runs))
     if ended is not None:
         return ended
     return 0.0 if stops else _RUN_ON_SHARE
@@ -205,5 +215,5 @@ def _without_cutting_stop(e: Evidence, flag: str, expected: Prediction) -> Itera
 
 
 def _higher(e: Evidence, metric: str) -> Prediction:
-    value = e.value(metric) or 0.0
+    value = max(e.value(metric) or 0.0, 1 - _SURELY_LESS)
     return prediction(metric, value, 1.0, 0.65)

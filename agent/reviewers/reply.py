@@ -1,7 +1,7 @@
 """The body of a chat completion: its text, whether that can be an answer, the usage, the review.
 
-Servers disagree about everything but these few fields, so nothing else is looked at. A count that
-is not a plausible number is no count.
+Servers disagree about everything but these few fields, so nothing else is looked at. What a model
+thought is no answer, wherever a server puts it. A count that is not a plausible number is no count.
 """
 
 from dataclasses import dataclass
@@ -45,9 +45,31 @@ class _Usage(BaseModel):
     completion_tokens: int = Field(ge=0)
 
 
-class _Message(BaseModel):
-    content: str | None = None
+class _Part(BaseModel):
+    text: str | None = None
     refusal: str | None = None
+
+
+class _Message(BaseModel):
+    content: str | list[_Part] | None = None
+    refusal: str | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    tool_calls: Any = None
+    function_call: Any = None
+
+    @property
+    def said(self) -> str:
+        """The text, which some servers send in parts."""
+        if isinstance(self.content, list):
+            return "".join(part.text or "" for part in self.content)
+        return self.content or ""
+
+    @property
+    def refused(self) -> str:
+        """The words of a refusal; empty if there is none."""
+        parts = self.content if isinstance(self.content, list) else ()
+        return self.refusal or "".join(part.refusal or "" for part in parts)
 
 
 class _Choice(BaseModel):
@@ -71,20 +93,25 @@ def read_reply(body: str) -> Reply:
     except ValidationError:
         raise ValueError("no choices with a message") from None
     choice = tree.choices[0]
-    text = choice.message.content or choice.message.refusal or ""
+    text = choice.message.said or choice.message.refused
     return Reply(text, _problem(choice), _usage(tree.usage))
 
 
 def _problem(choice: _Choice) -> str | None:
-    if choice.message.refusal:
+    message, empty = choice.message, not choice.message.said.strip()
+    thought = empty and bool(message.reasoning_content or message.reasoning)
+    if message.refused:
         return "the model refused to answer"
     if choice.finish_reason == "length":
-        return "the answer was cut at its token cap"
+        spent = " while the model was still thinking; raise reviewer.max_output_tokens"
+        return "the answer was cut at its token cap" + (spent if thought else "")
     if choice.finish_reason == "content_filter":
         return "a content filter stopped the answer"
-    if not (choice.message.content or "").strip():
-        return "the answer was empty"
-    return None
+    if empty and (message.tool_calls or message.function_call):
+        return "the model called a tool instead of answering"
+    if thought:
+        return "the model thought and then answered nothing"
+    return "the answer was empty" if empty else None
 
 
 def _usage(value: Any) -> tuple[int, int] | None:

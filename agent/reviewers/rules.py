@@ -1,8 +1,9 @@
 """The built-in reviewer: deterministic, free, and always at hand.
 
-It takes the first remedy for each trouble that history does not forbid, returns to the best
-earlier round when the last one kept clearly fewer rows, and says stop when nothing is left to try
-or nothing has helped for three rounds. What the remedies are is ``agent/reviewers/remedies.py``.
+It takes the first remedy for each trouble that history does not forbid, and says stop when nothing
+is left to try or nothing has helped for three rounds. A clearly worse round is undone by the loop,
+for any reviewer: changes here apply to the setting that is left. What the remedies are is
+``agent/reviewers/remedies.py``.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,11 +11,12 @@ from itertools import chain, islice, product
 from math import ceil
 from typing import Final
 
+from agent.best import compared, kept_share
 from agent.guard import guard
 from agent.records import RoundRecord
-from agent.review_records import Change, Prediction, Review
+from agent.review_records import Change, Review
 from agent.reviewers.base import Pay
-from agent.reviewers.evidence import Evidence, differing, gather, kept_share
+from agent.reviewers.evidence import Evidence, gather
 from agent.reviewers.moves import Remedy
 from agent.reviewers.remedies import REMEDIES
 from pipeline.params import TUNABLE, GenParams
@@ -44,7 +46,7 @@ def recommend(rounds: Sequence[RoundRecord], *, max_changes: int) -> Review:
     plans = (_plans(gather(rounds, lenient=x), max_changes) for x in (False, True))
     for remedies in chain.from_iterable(plans):
         review = _review(evidence, rounds, remedies)
-        if review.changes and not _refused(review, rounds, max_changes):
+        if review.changes and not _refused(review, evidence, rounds, max_changes):
             return review
     return _stop(evidence, rounds, "Every remedy known for this was tried or made things worse.")
 
@@ -62,22 +64,22 @@ def _plans(evidence: Evidence, max_changes: int) -> Iterator[tuple[Remedy, ...]]
 def _review(
     evidence: Evidence, rounds: Sequence[RoundRecord], remedies: Sequence[Remedy]
 ) -> Review:
-    now = rounds[-1].params
-    back = _way_back(now, evidence)
     ahead = (change for remedy in remedies for change in remedy.changes)
     predictions = tuple(remedy.prediction for remedy in remedies)
     return Review(
         diagnosis=_diagnosis(evidence, rounds),
-        changes=_within_reach(now, {c.parameter: c for c in (*back, *ahead)}.values()),
-        predictions=(*predictions, *_of_the_return(back, evidence)),
+        changes=_within_reach(evidence.params, {c.parameter: c for c in ahead}.values()),
+        predictions=predictions,
         distrusted_metrics=evidence.uncertified(),
         confidence=min((p.probability for p in predictions), default=0.5),
     )
 
 
-def _refused(review: Review, rounds: Sequence[RoundRecord], max_changes: int) -> bool:
+def _refused(
+    review: Review, evidence: Evidence, rounds: Sequence[RoundRecord], max_changes: int
+) -> bool:
     tried = [record.params for record in rounds]
-    return bool(guard(review, tried[-1], max_changes=max_changes, tried=tried).refused)
+    return bool(guard(review, evidence.params, max_changes=max_changes, tried=tried).refused)
 
 
 def _forbidden(remedy: Remedy, evidence: Evidence) -> bool:
@@ -95,20 +97,6 @@ def _fit(remedies: Iterable[Remedy], max_changes: int) -> Iterator[Remedy]:
             yield remedy
 
 
-def _way_back(now: GenParams, evidence: Evidence) -> tuple[Change, ...]:
-    """The changes that undo what led away from the settings that are built upon.
-
-    Margins are set from controls, so they are no part of the way.
-    """
-    reason = f"returns to round {evidence.record.round}, which kept more rows"
-    names = (n for n in differing(now, evidence.params) if not n.startswith("critic."))
-    values = ((name, evidence.params.get(name)) for name in names)
-    return tuple(
-        Change(parameter=n, value=list(v) if isinstance(v, tuple) else v, reason=reason)
-        for n, v in values
-    )
-
-
 def _within_reach(now: GenParams, changes: Iterable[Change]) -> tuple[Change, ...]:
     """The ``changes`` that move something, numbers as far as one round's step reaches."""
     moved = []
@@ -124,14 +112,6 @@ def _within_reach(now: GenParams, changes: Iterable[Change]) -> tuple[Change, ..
         if value != current:
             moved.append(change.model_copy(update={"value": value}))
     return tuple(moved)
-
-
-def _of_the_return(back: Sequence[Change], evidence: Evidence) -> tuple[Prediction, ...]:
-    share = kept_share(evidence.record)
-    if not back or share is None:
-        return ()
-    low = round(0.8 * share, 4)
-    return (Prediction(metric="raw_acceptance", low=low, high=1.0, probability=0.7),)
 
 
 def _fruitless(rounds: Sequence[RoundRecord]) -> bool:
@@ -158,10 +138,7 @@ def _diagnosis(evidence: Evidence, rounds: Sequence[RoundRecord]) -> str:
     parts = []
     now, base = rounds[-1], evidence.record
     if base.round != now.round:
-        parts.append(
-            f"Round {now.round} kept {kept_share(now):.1%} of its instructions, "
-            f"round {base.round} {kept_share(base):.1%}: its changes made things worse."
-        )
+        parts.append(f"{compared(now, base)}: its changes made things worse and are undone.")
     named = [evidence.count(n) for n in evidence.troubles() if evidence.value(n) is not None]
     parts.append("Treated: " + "; ".join(named) + "." if named else "Nothing to treat.")
     causes = sorted(base.causes.items(), key=lambda item: -item[1])[:3]

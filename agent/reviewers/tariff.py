@@ -40,7 +40,7 @@ class Tariff:
     def prompt_bound(self, messages: Sequence[Message], *, extra: str = "") -> int:
         """Tokens that ``messages`` and what is sent beside them have at most."""
         texts = [*(message["content"] for message in messages), extra]
-        return _OVERHEAD_TOKENS + sum(_tokens(text, self.encoding) for text in texts)
+        return _OVERHEAD_TOKENS + sum(count_tokens(text, self.encoding) for text in texts)
 
     def bound_micro(self, prompt_bound: int) -> int:
         """Micro-dollars that a request with at most ``prompt_bound`` prompt tokens can cost."""
@@ -82,7 +82,8 @@ def exact_encoding(model: str, environ: Mapping[str, str]) -> str | None:
     return name if name == _ENCODING else None
 
 
-def _tokens(text: str, encoding: str | None) -> int:
+def count_tokens(text: str, encoding: str | None) -> int:
+    """Tokens of ``text`` in tiktoken's ``encoding``; None counts bytes, which bound them."""
     if encoding is None:
         return len(text.encode())
     import tiktoken

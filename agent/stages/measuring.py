@@ -14,18 +14,22 @@ from agent.config import RunConfig
 from agent.policy import Decision, Limits, RoundFacts, Step, next_step
 from agent.records import RoundRecord, SmokeAudit, pilots
 from agent.review import score_predictions
+from agent.review_records import Candidate, StopDryRun
 from agent.session import Session, Show
 from agent.stages import pilot
+from agent.stages.candidates import candidates, dry_runs
 from agent.stages.judges import calibration
 from agent.stages.pilot import Place
 from agent.stages.planning import forecast
 from agent.stages.preflight import certificates
+from agent.stages.stored import Found, Source, sources
 from agent.thresholds import bounds
 from pipeline.audit import audit, flagged_rows
 from pipeline.forecast import KeptForecast
 from pipeline.generate import drawn
 from pipeline.metrics import Margins, Measurement, Rules, measure
 from pipeline.params import GenParams
+from pipeline.replay import measure_replayed
 from pipeline.seeds import rng
 from pipeline.types import Sample
 from pipeline.verdict import alpha_for_round
@@ -60,11 +64,18 @@ def judge(session: Session, place: Place, show: Show) -> Decision:
     return decision
 
 
-def rules(session: Bought, params: GenParams, *, round_: int) -> Rules:
-    """How samples of a round are judged: thresholds, certificates, margins, and its alpha."""
+def rules(session: Bought, params: GenParams, *, round_: int, before: int | None = None) -> Rules:
+    """How samples of a round are judged: thresholds, certificates, margins, and its alpha.
+
+    Args:
+        session: The run.
+        params: The setting.
+        round_: The pilot, from 1, at whose share of alpha they are judged.
+        before: The round that is judged: only audits before it count; None counts all.
+    """
     return Rules(
         thresholds=bounds(session.config),
-        certificates=certificates(session, params),
+        certificates=certificates(session, params, before=before),
         alpha=alpha_for_round(session.config.thresholds.alpha, round_),
         margins=Margins.of(params.critic),
     )
@@ -75,7 +86,7 @@ def _measure(session: Session, place: Place) -> Judged:
     scale = session.config.scale
     attempts = round(scale.examples * scale.max_attempts_factor)
     expected = forecast(samples, attempts=attempts, target=scale.examples)
-    judged_by = rules(session, params, round_=alpha_index(session, place))
+    judged_by = rules(session, params, round_=alpha_index(session, place), before=place.round)
     found = measure(samples, judged_by, wanted=_wanted(session, place), forecast=expected)
     return Judged(place, params, samples, found, _audit(session, samples, params), expected)
 
@@ -149,7 +160,9 @@ def record(
     flagged = set(flagged_rows(answered))
     chance = rng(session.config.pilot.seed, "shown", round_.place.round)
     random_rows = chance.sample(answered, min(SHOWN, len(answered)))
-    by_margin = certificates(session, round_.params).values()
+    by_margin = certificates(session, round_.params, before=round_.place.round).values()
+    reviewed = decision.step is Step.REVIEW
+    near, stops = _near(session, round_, replayed=replayed) if reviewed else ((), ())
     return RoundRecord(
         round=round_.place.round,
         params=round_.params,
@@ -170,8 +183,29 @@ def record(
         step=decision.step.value,
         reason=decision.reason,
         spend=session.ledger.spend(round_.place.round),
+        candidates=near,
+        stop_candidates=stops,
         replayed=replayed,
     )
+
+
+def _near(
+    session: Session, round_: Judged, *, replayed: bool
+) -> tuple[tuple[Candidate, ...], tuple[StopDryRun, ...]]:
+    """What all rows stored so far say of the obvious next settings, judged as the next pilot."""
+    place, params = round_.place, round_.params
+    stored = sources(session, before=place.round)
+    if not replayed:
+        stored += (Source(f"round {place.round}", tuple(round_.samples), params),)
+    next_pilot = alpha_index(session, place) + (not replayed)
+
+    def judged(found: Found, wanted: GenParams) -> Measurement:
+        by = rules(session, wanted, round_=next_pilot, before=place.round)
+        return measure_replayed(found.rows, by, wanted=len(found.rows.samples))
+
+    stops = dry_runs(stored, params)
+    floors = calibration(session).floors(params.critic)
+    return candidates(stored, params, stops=stops, floors=floors, judge=judged), stops
 
 
 def score_predictions_before(session: Session, round_: Judged) -> None:

@@ -77,10 +77,32 @@ def check(session: Session, show: Show) -> tuple[Decision, str]:
     return Decision(Step.CONTINUE, "preflight passed"), keep_params(session, params)
 
 
-def certificates(session: Bought, params: GenParams) -> dict[str, Certificate]:
-    """Certificates of detectors and critics by metric name, for one setting."""
+def certificates(
+    session: Bought, params: GenParams, *, before: int | None = None
+) -> dict[str, Certificate]:
+    """Certificates of detectors and critics by metric name, for one setting.
+
+    What an audit withdrew is uncertified from then on: it passes, fails and steers nothing. For a
+    round only audits ``before`` it count, whatever was stored later by a run that is done again.
+    """
     critics = calibration(session).certificates(params.critic)
-    return _detectors(params.response.stop, session.config.certificates.minimum) | critics
+    found = _detectors(params.response.stop, session.config.certificates.minimum) | critics
+    withdrawn = {
+        name: replace(found[name], certified=False, reason=why)
+        for name, why in _withdrawn(session, before).items()
+    }
+    return found | withdrawn
+
+
+def _withdrawn(session: Bought, before: int | None) -> dict[str, str]:
+    """Metrics that an audit withdrew, each with when and why."""
+    rounds = session.store.load_rounds()
+    return {
+        audit.metric: f"withdrawn by the audit after round {record.round}: {audit.found}"
+        for record in (rounds if before is None else rounds[: before - 1])
+        for audit in (record.review.audits if record.review is not None else ())
+        if audit.outcome == "withdrawn"
+    }
 
 
 @cache

@@ -6,8 +6,6 @@ again; everything else is bought. A person's question (``whatif``) is answered b
 functions. The one idea: what was paid for once is asked first.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from agent.archive import Bought
@@ -16,89 +14,28 @@ from agent.records import RoundRecord, SmokeAudit
 from agent.review_records import Replay
 from agent.session import Session, Show
 from agent.stages import pilot
-from agent.stages.judges import CALIBRATION_OP, probe
 from agent.stages.measuring import Judged, alpha_index, record, rules, score_predictions_before
 from agent.stages.pilot import Place
+from agent.stages.stored import Found, ask, sources
 from pipeline.audit import flagged_rows
 from pipeline.metrics import Measurement
-from pipeline.novelty import NoveltyIndex, normalise
 from pipeline.params import GenParams
-from pipeline.probe import probe_params
-from pipeline.replay import Refusal, Replayed, measure_replayed, replay
-from pipeline.types import Sample
-
-PROBE = "open probe"
-"""What people call the probe's rows."""
+from pipeline.replay import measure_replayed
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Stored rows, and what made them."""
+def measured(
+    bought: Bought,
+    found: Found,
+    wanted: GenParams,
+    *,
+    alpha_round: int,
+    before: int | None = None,
+) -> Measurement:
+    """The metrics of replayed rows, as the next pilot would be judged.
 
-    name: str
-    """What people call them."""
-    samples: tuple[Sample, ...]
-    """Every instruction drawn."""
-    made_with: GenParams
-    """The setting."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What stored rows say of a setting."""
-
-    used: tuple[str, ...]
-    """Names of the rows that were used."""
-    refused: dict[str, tuple[Refusal, ...]]
-    """What the others cannot answer for."""
-    rows: Replayed
-    """All rows used, numbered anew."""
-
-    @property
-    def answered(self) -> int:
-        """Rows with a response."""
-        return sum(s.answered for s in self.rows.samples)
-
-
-def sources(bought: Bought, *, before: int) -> tuple[Source, ...]:
-    """The rows that a run has stored: its open probe, and those of rounds before ``before``."""
-    if not bought.has(CALIBRATION_OP):
-        return ()
-    opened = Source(PROBE, probe(bought).samples, probe_params(bought.config.parameters))
-    rounds = [r for r in bought.store.load_rounds()[: before - 1] if not r.replayed]
-    return (opened, *(_of_round(bought, r) for r in rounds))
-
-
-def ask(stored: Sequence[Source], wanted: GenParams) -> Found:
-    """What ``stored`` rows would have been under ``wanted``, put together.
-
-    An instruction that an earlier source has is left out of later ones: its rows are no new trial.
+    Of the audits of metrics only those of rounds ``before`` it count; None counts all.
     """
-    asked: dict[str, Replayed] = {}
-    had = NoveltyIndex()
-    for source in stored:
-        fresh = [s for s in source.samples if not s.parsed or normalise(s.instruction) not in had]
-        found = replay(fresh, made_with=source.made_with, wanted=wanted)
-        asked[source.name] = found
-        for sample in () if found.refused else fresh:
-            had.add(sample.instruction)
-    used = {name: found for name, found in asked.items() if not found.refused}
-    every = [s for found in used.values() for s in found.samples]
-    return Found(
-        used=tuple(used),
-        refused={name: found.refused for name, found in asked.items() if found.refused},
-        rows=Replayed(
-            samples=tuple(replace(s, index=i) for i, s in enumerate(every)),
-            refused=(),
-            changed=sum(found.changed for found in used.values()),
-            unscored=sum(found.unscored for found in used.values()),
-        ),
-    )
-
-
-def measured(bought: Bought, found: Found, wanted: GenParams, *, alpha_round: int) -> Measurement:
-    """The metrics of replayed rows, as the next pilot would be judged."""
-    judged_by = rules(bought, wanted, round_=alpha_round)
+    judged_by = rules(bought, wanted, round_=alpha_round, before=before)
     return measure_replayed(found.rows, judged_by, wanted=len(found.rows.samples))
 
 
@@ -109,7 +46,8 @@ def trial(session: Session, place: Place, show: Show) -> Decision:
     found = ask(sources(session, before=place.round), wanted)
     said = None
     if found.used:
-        said = measured(session, found, wanted, alpha_round=alpha_index(session, place))
+        index = alpha_index(session, place)
+        said = measured(session, found, wanted, alpha_round=index, before=place.round)
     decision = after_replay(
         said.metrics if said else (),
         sources=found.used,
@@ -123,11 +61,6 @@ def trial(session: Session, place: Place, show: Show) -> Decision:
         _keep_round(session, Judged(place, wanted, rows, said, audit, None), decision)
         show({"kind": "decision", "step": decision.step.value, "reason": decision.reason})
     return decision
-
-
-def _of_round(bought: Bought, record: RoundRecord) -> Source:
-    rows = pilot.samples(bought, Place(record.round, "", record.micro_batches))
-    return Source(f"round {record.round}", tuple(rows), record.params)
 
 
 def _kept(found: Found, wanted: GenParams, said: Measurement | None, decision: Decision) -> Replay:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from agent import committed
+from agent.best import with_best
 from agent.errors import AgentError
 from agent.money.ledger import Ledger
 from agent.policy import EXIT_CODES, Decision, Step
@@ -96,7 +97,8 @@ def _work(past: Past, stored: Known, state: Again) -> None:
     passed = decision.step is Step.APPROVE
     state.decision = _plan(past, stored, number, state) if passed else decision
     if state.decision is not None:
-        past.note(state.decision.step.value.lower(), state.decision.reason)
+        ending = with_best(state.decision, past.store.load_rounds())
+        past.note(ending.step.value.lower(), ending.reason)
 
 
 def _preflight(past: Past) -> str:
@@ -159,7 +161,7 @@ def _review(past: Past, stored: Known, round_: int, state: Again) -> tuple[Decis
 
     def as_sent(ledger: Ledger) -> bool:
         past.ledger = ledger
-        text = reviewing.report(past, round_)
+        text = reviewing.report(past, round_).text
         past.memory.write_text(path, text)
         return past.memory.written[path] == stored.texts.get(path)
 
@@ -176,9 +178,10 @@ def _review(past: Past, stored: Known, round_: int, state: Again) -> tuple[Decis
 
 def _reviewer(past: Past, record: RoundRecord | None) -> str:
     """Who reviewed, if the record names one that the configuration knows."""
-    known = ("rules", f"llm:{past.config.reviewer.model}")
+    known = ("rules", "bayes", f"llm:{past.config.reviewer.model}")
     named = record.review.reviewer if record is not None and record.review is not None else None
-    return named if named in known else known[past.config.reviewer.kind == "llm"]
+    configured = {"bayes": "bayes", "llm": known[-1]}.get(past.config.reviewer.kind, "rules")
+    return named if named in known else configured
 
 
 def _plan(past: Past, stored: Known, round_: int, state: Again) -> Decision | None:

@@ -12,7 +12,7 @@ from agent.money.chain import SealedEntry
 from agent.stages import pilot
 from agent.stages.judges import probe
 from agent.stages.pilot import Place
-from agent.stages.replaying import PROBE
+from agent.stages.stored import PROBE
 from agent.verify.findings import Difference, Verified, shown
 from agent.verify.past import Past
 from pipeline.causes import cause

@@ -86,6 +86,8 @@ class Stored:
             f"when the run was created ({shown(self.run.created)}), within a day, and who was to "
             f"review it ({shown(self.run.reviewer)}), among whom its configuration names"
         )
+        if self.run.tracks:
+            self.found.unverifiable.append("how reviewers did in other runs, before this one began")
 
     def _ended(self, past: Past, state: Again) -> RunRecord:
         """The run's record at its end, with the money of when it was written last."""

@@ -61,7 +61,7 @@ class Calibration:
         It has none where the critic does not see the fault that acceptance needs.
         """
         scores = self.controls.by_critic[subject].get(critic)
-        good, bad, _ = self._judged_by(subject, critic)
+        good, bad, _ = self.judged_by(subject, critic)
         found = (
             set_margin(good, bad, max_false_accept=self.max_false_accept)
             if margin is None
@@ -75,7 +75,7 @@ class Calibration:
 
     def margin_source(self, subject: Subject, critic: str) -> str:
         """Where margins of a critic come from."""
-        return self._judged_by(subject, critic)[2]
+        return self.judged_by(subject, critic)[2]
 
     def apply(self, params: GenParams) -> GenParams:
         """The setting with its critics named and every margin that it leaves open filled in.
@@ -162,15 +162,16 @@ class Calibration:
         best = self.choice(subject)
         why = best.why if best.critic == critic else self.choice(subject, critic).why
         source = self.margin_source(subject, critic)
-        return {"critic": critic, "why": why, "source": source} | asdict(margin)
+        at = {"source": source, "floor": self._floor(subject, critic)}
+        return {"critic": critic, "why": why} | at | asdict(margin)
 
     def _floor(self, subject: Subject, critic: str) -> float | None:
         if self.margin(subject, critic).margin is None:
             return None
-        good, bad, _ = self._judged_by(subject, critic)
+        good, bad, _ = self.judged_by(subject, critic)
         return lowest_margin(good, bad, max_false_accept=self.max_false_accept)
 
-    def _judged_by(
+    def judged_by(
         self, subject: Subject, critic: str
     ) -> tuple[Sequence[float], Sequence[float], str]:
         """Good and bad scores that margins of a critic are set from, and where they come from.

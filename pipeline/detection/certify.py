@@ -10,7 +10,7 @@ from typing import cast
 
 from pipeline.detection.clean import clean
 from pipeline.detection.detectors import DETECTORS, Detector
-from pipeline.detection.plants import PLANTS, Plant
+from pipeline.detection.plants import PLANTS, GoodPair, Plant
 from pipeline.good_pairs import good_pairs
 from pipeline.types import Certificate, FinishReason, Sample
 from pipeline.verdict import lower_limit, upper_limit
@@ -62,9 +62,14 @@ def _limits(count: int, n: int) -> tuple[float | None, float | None]:
     return (lower_limit(count, n), upper_limit(count, n)) if n else (None, None)
 
 
-def positive_controls(detector: Detector, stop: Sequence[str] = ()) -> list[Sample]:
-    """Planted faults, each once, cleaned; on cleaned text, without what the cleaner repaired."""
-    made = dict.fromkeys(PLANTS[detector.name](good_pairs()))
+def positive_controls(
+    detector: Detector, stop: Sequence[str] = (), *, pairs: Sequence[GoodPair] | None = None
+) -> list[Sample]:
+    """Planted faults, each once, cleaned; on cleaned text, without what the cleaner repaired.
+
+    They are planted in the shipped good pairs, or in ``pairs``.
+    """
+    made = dict.fromkeys(PLANTS[detector.name](good_pairs() if pairs is None else pairs))
     plants = [_planted(plant, stop) for plant in made]
     if detector.text != "clean" or detector.name == "empty":
         return plants

@@ -179,6 +179,38 @@ BREAKS: tuple[Break, ...] = (
         "if wanted is found:",
         "tests/test_verify.py::test_a_cap_that_was_raised_in_the_record_is_not_the_ledgers",
     ),
+    Break(
+        "true is no number",
+        "agent/guard.py",
+        "isinstance(value, bool) or not isinstance(value, kinds)",
+        "not isinstance(value, kinds)",
+        "tests/proofs/test_promise_replies.py::test_no_reply_crashes_or_leaves_the_bounds",
+    ),
+    Break(
+        "an answer has a size",
+        "agent/reviewers/chat.py",
+        "                if size > _MAX_BODY_BYTES:",
+        "                if False:",
+        "tests/proofs/test_promise_transport.py::test_a_gigabyte_is_neither_held_nor_waited_for",
+    ),
+    Break(
+        "nothing inside of a fence closes it",
+        "prompts/render.py",
+        '"`" * max([3, *(run + 1 for run in runs)])',
+        '"`" * 3',
+        "tests/proofs/test_promise_injection.py"
+        "::test_orders_in_samples_are_obeyed_and_achieve_nothing",
+    ),
+    Break(
+        "a verdict does not ask how sure a reviewer is",
+        "agent/stages/measuring.py",
+        "    facts = _facts(round_, pilots=alpha_index(session, place))\n",
+        "    facts = _facts(round_, pilots=alpha_index(session, place))\n"
+        "    if any(r.review and r.review.review.confidence == 1 for r in "
+        "session.store.load_rounds()):\n"
+        "        facts = replace(facts, audit_passed=not facts.audit_passed)\n",
+        "tests/proofs/test_promise_verdicts.py::test_a_judgement_does_not_read_reviews",
+    ),
 )
 
 

@@ -1,0 +1,1 @@
+"""Tuners compared: from bad settings to certified ones, through the program's own loop."""
