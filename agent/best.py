@@ -6,10 +6,10 @@ missing from it. The one idea: a revert needs a significant difference, by a tes
 24 rows; why this one is ``docs/decisions/014-revert.md``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import exp, lgamma
-from typing import Final
+from typing import Any, Final, Protocol, TypeVar
 
 from agent.policy import Decision, Step
 from agent.records import RoundRecord
@@ -26,13 +26,39 @@ _Share = tuple[int, int]
 """Good rows, and of how many."""
 
 
-def kept_share(record: RoundRecord) -> float | None:
+class Measured(Protocol):
+    """A round, as far as it is compared with others."""
+
+    @property
+    def round(self) -> int:
+        """Its number."""
+        ...
+
+    @property
+    def replayed(self) -> bool:
+        """Whether it was measured on stored rows."""
+        ...
+
+    @property
+    def funnel(self) -> Mapping[str, int]:
+        """Rows by stage."""
+        ...
+
+    def metric(self, name: str) -> Mapping[str, Any] | None:
+        """The metric called ``name``, or None."""
+        ...
+
+
+_Round = TypeVar("_Round", bound=Measured)
+
+
+def kept_share(record: Measured) -> float | None:
     """Kept rows per generated instruction; None if that was not measured on rows of its own."""
     share = _kept(record)
     return None if share is None else share[0] / share[1]
 
 
-def clearly_worse(record: RoundRecord, other: RoundRecord, *, among: int = 1) -> bool:
+def clearly_worse(record: Measured, other: Measured, *, among: int = 1) -> bool:
     """Whether ``record`` kept a significantly smaller share of its rows than ``other``.
 
     Fisher's exact test, one-sided, at 5 % divided by ``among``. It is exact where normal limits are
@@ -57,7 +83,7 @@ def clearly_worse(record: RoundRecord, other: RoundRecord, *, among: int = 1) ->
     return _chance_of_so_few(mine, theirs) <= _LEVEL / among
 
 
-def best(rounds: Sequence[RoundRecord]) -> RoundRecord:
+def best(rounds: Sequence[_Round]) -> _Round:
     """The bought round that surely kept the largest share; of equal ones the last.
 
     By the lower 95 % limit of the share: a few lucky rows are no reason to go back to a round.
@@ -67,7 +93,7 @@ def best(rounds: Sequence[RoundRecord]) -> RoundRecord:
     return max(zip(surely, bought, strict=True), key=lambda pair: (pair[0], pair[1].round))[1]
 
 
-def base(rounds: Sequence[RoundRecord]) -> RoundRecord:
+def base(rounds: Sequence[_Round]) -> _Round:
     """The round whose setting the next changes apply to: the last one, unless it is undone.
 
     It is undone if it is clearly worse than the best one before it.
@@ -92,7 +118,7 @@ def with_best(decision: Decision, rounds: Sequence[RoundRecord]) -> Decision:
     return replace(decision, reason=f"{decision.reason}; {which}")
 
 
-def compared(record: RoundRecord, other: RoundRecord) -> str:
+def compared(record: Measured, other: Measured) -> str:
     """What two rounds made of their rows: "Round 3 kept 52 of 128 rows, round 1 70 of 96".
 
     Replayed rows are not kept, so there answered rows without a flag are told.
@@ -102,15 +128,13 @@ def compared(record: RoundRecord, other: RoundRecord) -> str:
     return f"Round {record.round} {told} {mine} rows, round {other.round} {theirs}"
 
 
-def _shares(
-    records: Sequence[RoundRecord], *, but_repeats: bool = False
-) -> Sequence[_Share | None]:
+def _shares(records: Sequence[Measured], *, but_repeats: bool = False) -> Sequence[_Share | None]:
     """What each record kept of its rows, all by the same yardstick."""
     kept = [_kept(record, but_repeats=but_repeats) for record in records]
     return [_unflagged(record) for record in records] if None in kept else kept
 
 
-def _kept(record: RoundRecord, *, but_repeats: bool = False) -> _Share | None:
+def _kept(record: Measured, *, but_repeats: bool = False) -> _Share | None:
     metric, repeated = record.metric("raw_acceptance"), record.metric("duplicates")
     if record.replayed or metric is None or metric["count"] is None or not metric["n"]:
         return None
@@ -118,7 +142,7 @@ def _kept(record: RoundRecord, *, but_repeats: bool = False) -> _Share | None:
     return metric["count"], max(metric["n"] - repeats, metric["count"], 1)
 
 
-def _unflagged(record: RoundRecord) -> _Share | None:
+def _unflagged(record: Measured) -> _Share | None:
     answered = record.funnel["answered"]
     return (record.funnel["unflagged"], answered) if answered else None
 

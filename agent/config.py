@@ -222,8 +222,8 @@ class ReviewerSection(_Section):
     """Environment variable that holds the key."""
     max_output_tokens: int = Field(4096, ge=64, le=100_000)
     """Token cap of an answer; its price is reserved."""
-    timeout_seconds: float = Field(120.0, ge=1, le=600)
-    """Total deadline of one review, retries included."""
+    timeout_seconds: float = Field(120.0, ge=1, le=180)
+    """Total deadline of one review, retries included; promise P14 allows no longer one."""
     max_changes: int = Field(4, ge=1, le=16)
     """Changes applied in one round at most."""
     max_report_tokens: int = Field(32_000, ge=16_000, le=1_000_000)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from agent.review_records import Applied, Change, Prediction, Refused, Review
 from agent.stops import Cuts, stops_refusal
-from agent.tried import Tried, Worse, made_worse, measured_before, setting
+from agent.tried import Tried, Worse, made_worse, measured_before, normal, same, setting
 from pipeline.metrics import METRICS
 from pipeline.params import TUNABLE, GenParams, ParamValue, Tunable
 
@@ -26,6 +26,10 @@ _HIGHEST: Final[Mapping[str, float]] = dict.fromkeys(METRICS, 1.0) | {
     "median_tokens": TUNABLE["response.max_new_tokens"].high or math.inf,
 }
 """The highest value that each metric can have; the lowest is 0."""
+WIDEST: Final = 0.75
+"""The longest interval of a rate: one that spans more of what is possible says next to nothing."""
+_TIMES: Final = 10
+"""What is counted is foretold within so many times its lowest value, or 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ def guard(
             the records of their rounds, what made things worse by itself is refused too.
         margin_floors: For each critic margin that may be changed, the lowest value at which the
             controls' false accepts stay within bounds; a margin without one is locked.
-        cuts: What a string would do to stored rows as a stop string; None asks no rows.
+        cuts: What stop strings would cut of stored rows; None asks no rows.
     """
     idle = _idle(review)
     worse = made_worse(tried, params)
@@ -83,8 +87,9 @@ def guard(
     }
     values = {c.parameter: _value(c) for i, c in enumerate(review.changes) if i not in refusals}
     after = params.replace(values)
-    if values and after in settings:
-        again = measured_before(tried, settings.index(after))
+    known = [i for i, before in enumerate(settings) if values and same(after, before)]
+    if known:
+        again = measured_before(tried, known[0])
         refusals |= {i: again for i in range(len(judged)) if i not in refusals}
         after = params
     return _guarded(review.changes, refusals, params, after)
@@ -102,10 +107,18 @@ def usable(prediction: Prediction) -> str | None:
         return f"{metric} is predicted from {low:g} down to {high:g}"
     if low < 0 or high > most:
         return f"{metric} cannot be {low:g} to {high:g}: it is within 0 to {most:g}"
-    if low == 0 and high == most:
-        return f"{metric} within {low:g} to {high:g} is all that it can be, and foretells nothing"
     if not 0 <= prediction.probability <= 1:
         return f"{metric} is predicted with probability {prediction.probability:g}"
+    return _too_wide(metric, low, high)
+
+
+def _too_wide(metric: str, low: float, high: float) -> str | None:
+    """Why an interval is so wide that it would hardly miss, or None if it is not."""
+    counted = _HIGHEST[metric] != 1.0
+    if counted and high > _TIMES * max(low, 1.0):
+        return f"{metric} within {low:g} to {high:g} foretells nothing: over a factor of {_TIMES}"
+    if not counted and high - low > WIDEST + _TOLERANCE:
+        return f"{metric} within {low:g} to {high:g} is over {WIDEST:g} wide, and foretells nothing"
     return None
 
 
@@ -191,7 +204,7 @@ def _number_refusal(value: Any, tunable: Tunable, current: Any) -> str | None:
     assert tunable.low is not None and tunable.high is not None
     if not tunable.low <= value <= tunable.high:
         return f"outside {tunable.low:g} to {tunable.high:g}"
-    if value == current:
+    if normal(value) == normal(current):
         return "no change: it is the present value"
     if tunable.step and abs(value - current) > tunable.step + _TOLERANCE:
         return f"a larger step than {tunable.step:g} from {current:g}"
@@ -208,9 +221,9 @@ def _choice_refusal(value: Any, tunable: Tunable, current: Any) -> str | None:
 
 def _counted(changes: Iterable[Change], bases: Sequence[GenParams]) -> list[str]:
     """The parameters that differ from the measured setting that is nearest to the outcome."""
-    wanted = {change.parameter: _value(change) for change in changes}
+    wanted = {change.parameter: normal(_value(change)) for change in changes}
     return min(
-        ([name for name, value in wanted.items() if base.get(name) != value] for base in bases),
+        ([n for n, value in wanted.items() if normal(base.get(n)) != value] for base in bases),
         key=len,
     )
 

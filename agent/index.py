@@ -19,7 +19,7 @@ from agent.review_records import Outcome, Track
 
 NAME: Final = "index.sqlite"
 """The file's name in a reports folder."""
-VERSION: Final = 1
+VERSION: Final = 2
 """Of its tables: one of another version is made again."""
 _HEADER: Final = 100
 _CHECKSUM: Final = slice(68, 72)
@@ -62,7 +62,7 @@ class Told:
     cost_usd: float
     """Dollars for its requests."""
     reverted: bool
-    """The round that tried its changes was significantly worse, and was undone."""
+    """The round that tried its changes was significantly worse, and was undone, or was the last."""
     outcomes: tuple[Outcome, ...]
     """What became of its predictions."""
 

@@ -16,17 +16,19 @@ from agent.best import compared
 from agent.errors import ReviewerError
 from agent.records import RoundRecord
 from agent.report.critics import critic_words, fault_table
-from agent.review_records import MetricAudit, Track
+from agent.review_records import Track
 from agent.reviewers.tariff import count_tokens
 from agent.told import (
     candidate_rows,
     candidate_stops,
+    distrusted,
     dollars,
     effects,
     figure,
     limits_text,
     metric_rows,
     parameter_rows,
+    refused_text,
     replay_text,
     spend_facts,
     stop_rows,
@@ -70,6 +72,7 @@ _TAG: Final = 16
 _SAMPLE_CHARS: Final = 600
 _INSTRUCTION_CHARS: Final = 300
 _DIAGNOSIS_CHARS: Final = 1200
+_REFUSED_CHARS: Final = 3200
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +130,15 @@ def _no_room(rounds: Sequence[RoundRecord], terms: Terms) -> tuple[str, ...]:
     """What must be left out, whatever the books say when it is sent."""
     if terms.max_tokens is None:
         return ()
-    least, at_any_time = 0, replace(terms, confirmed_usd=0.0)
-    for steps in range(len(LADDER) + 1):
-        least = count_tokens(_text(rounds, at_any_time, LADDER[:steps]), terms.encoding) + _SLACK
-        if least <= terms.max_tokens:
-            return LADDER[:steps]
+    at_any_time = replace(terms, confirmed_usd=0.0)
+    gone: tuple[str, ...] = ()
+    least = _tokens(rounds, at_any_time, gone)
+    for part in LADDER:
+        if least > terms.max_tokens and _holds(rounds, at_any_time, gone, part):
+            gone = (*gone, part)
+            least = _tokens(rounds, at_any_time, gone)
+    if least <= terms.max_tokens:
+        return gone
     raise ReviewerError(
         f"the learnings report of round {rounds[-1].round} needs {least:,} tokens with all left "
         f"out that can be, and reviewer.max_report_tokens is {terms.max_tokens:,}: start a run "
@@ -139,9 +146,24 @@ def _no_room(rounds: Sequence[RoundRecord], terms: Terms) -> tuple[str, ...]:
     )
 
 
+def _tokens(rounds: Sequence[RoundRecord], terms: Terms, left_out: Sequence[str]) -> int:
+    """Those that a report takes, with some kept free."""
+    return count_tokens(_text(rounds, terms, left_out), terms.encoding) + _SLACK
+
+
+def _holds(rounds: Sequence[RoundRecord], terms: Terms, left_out: Sequence[str], part: str) -> bool:
+    """Whether a report that has ``left_out`` some still has this part, and it is not empty."""
+    one, other = (_parts(rounds, terms, gone) for gone in (left_out, (*left_out, part)))
+    return any(one[name] != other.get(name, "") for name in one if name != "head")
+
+
 def _text(rounds: Sequence[RoundRecord], terms: Terms, left_out: Sequence[str]) -> str:
+    return "".join(_parts(rounds, terms, left_out).values())
+
+
+def _parts(rounds: Sequence[RoundRecord], terms: Terms, left_out: Sequence[str]) -> dict[str, str]:
     parts = render_blocks(TEMPLATE, **_values(rounds, terms, left_out))
-    return "".join(text for name, text in parts.items() if _BLOCKS.get(name) not in left_out)
+    return {name: text for name, text in parts.items() if _BLOCKS.get(name) not in left_out}
 
 
 def _values(rounds: Sequence[RoundRecord], terms: Terms, left_out: Sequence[str]) -> dict[str, Any]:
@@ -150,13 +172,13 @@ def _values(rounds: Sequence[RoundRecord], terms: Terms, left_out: Sequence[str]
         "now": now,
         "base": base,
         "worse": compared(now, base) if base.round != now.round else "",
-        "audits": _audits(rounds),
+        **distrusted(rounds),
         "metrics": metric_rows(rounds),
         "parameters": parameter_rows(rounds, base),
         "earlier": len(rounds) > 1 and LADDER[13] not in left_out,
         "effects": effects(rounds),
-        "candidates": candidate_rows(base.candidates),
-        "candidate_stops": candidate_stops(base.candidates),
+        "candidates": candidate_rows(now.candidates),
+        "candidate_stops": candidate_stops(now.candidates),
         "stop_rows": stop_rows(now),
         "stages": [(field.name, now.funnel[field.name]) for field in fields(Funnel)],
         "fixed": _fixed(now.params),
@@ -172,6 +194,8 @@ def _values(rounds: Sequence[RoundRecord], terms: Terms, left_out: Sequence[str]
         "tag": tag,
         "texts": lambda row: _data(_texts(row), tag),
         "diagnosis": lambda text: _data([fence(text, _DIAGNOSIS_CHARS)], tag),
+        "refusals": lambda found: _data([fence(refused_text(found), _REFUSED_CHARS)], tag),
+        "known": METRICS,
         "figure": figure,
         "dollars": dollars,
         "value": value_text,
@@ -192,12 +216,6 @@ def _tag(rounds: Sequence[RoundRecord], run_id: str) -> str:
     while tag in everything:
         tag = hashlib.sha256(f"{tag}\0".encode()).hexdigest()[:_TAG]
     return tag
-
-
-def _audits(rounds: Sequence[RoundRecord]) -> list[MetricAudit]:
-    """What became of distrust, the last time for each metric."""
-    found = (a for r in rounds if r.review is not None for a in r.review.audits)
-    return list({audit.metric: audit for audit in found}.values())[-len(METRICS) :]
 
 
 def _data(blocks: Sequence[str], tag: str) -> str:

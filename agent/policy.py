@@ -30,7 +30,7 @@ class Step(StrEnum):
     """The reviewer holds that no setting within bounds passes."""
     STOP_NO_CHANGE = "STOP_NO_CHANGE"
     """The reviewer changes nothing, or nothing that it recommended could be applied, or all of it
-    fails on stored rows, or a gate cannot be measured."""
+    fails on stored rows, or a gate cannot be measured, or its metric was withdrawn."""
     STOP_REJECTED = "STOP_REJECTED"
     """A person said no to the plan."""
     DONE = "DONE"
@@ -71,6 +71,11 @@ MOST_REPLAYED: Final = 3
 """Proposals in a row that may fail on stored rows before a run stops asking for more."""
 
 
+MOST_DRAWN: Final = 4
+"""Instructions that a round may draw, as a multiple of the rows that it may answer: a setting that
+repeats itself answers few of them, and would never come to its end."""
+
+
 @dataclass(frozen=True, slots=True)
 class RoundFacts:
     """All that the decision after a micro-batch depends on."""
@@ -89,6 +94,8 @@ class RoundFacts:
     """What failed in it, in one phrase."""
     pilots: int | None = None
     """Rounds bought so far, this one included; None if all were."""
+    drawn: int = 0
+    """Instructions drawn for these rows, repeats and rejected ones included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +121,13 @@ def next_step(facts: RoundFacts, limits: Limits) -> Decision:
     undecided = [m for m in gates if m.verdict != "PASS"]
     if gates and all(m.name == "yield" and m.verdict != "FAIL" for m in undecided):
         return Decision(Step.APPROVE, _passed(gates, undecided, facts.rows))
-    if facts.rows < limits.max_rows and any(map(_rows_would_help, undecided)):
+    repeating = facts.drawn >= MOST_DRAWN * limits.max_rows
+    if facts.rows < limits.max_rows and not repeating and any(map(_rows_would_help, undecided)):
         names = ", ".join(m.name for m in undecided)
         return Decision(Step.CONTINUE, f"not decided yet: {names}")
     found = "; ".join(map(_describe, undecided))
-    return _not_passed(facts, limits, f"not decided on {facts.rows} rows: {found}")
+    of = f" of {facts.drawn} instructions drawn" if repeating else ""
+    return _not_passed(facts, limits, f"not decided on {facts.rows} rows{of}: {found}")
 
 
 def _passed(gates: list[Metric], undecided: list[Metric], rows: int) -> str:
@@ -202,11 +211,15 @@ def after_review(facts: ReviewFacts) -> Decision:
     """What happens after the guard has applied what it could of a review.
 
     A setting is measured once: where nothing is applied on top of a setting that was returned to,
-    there is nothing to buy.
+    there is nothing to buy. Nor is there when a metric was withdrawn, whatever was applied: only
+    gates' metrics can be, and no round passes without them.
     """
     undone = "" if facts.base is None else f"round {facts.round} is undone, and "
     if facts.stop:
         return Decision(Step.STOP_REVIEWER, f"the reviewer says stop: {facts.diagnosis}")
+    withdrawn = [audit for audit in facts.audits if audit.outcome == "withdrawn"]
+    if withdrawn:
+        return Decision(Step.STOP_NO_CHANGE, _no_pass(withdrawn))
     if facts.applied == 0:
         again = undone and f"; {undone}round {facts.base}'s setting was measured already"
         return Decision(Step.STOP_NO_CHANGE, _unchanged(facts) + again)
@@ -224,10 +237,15 @@ def _unchanged(facts: ReviewFacts) -> str:
 
 
 def _audited(audit: MetricAudit) -> str:
-    match audit.outcome:
-        case "withdrawn":
-            return f"{audit.metric}, which cannot pass any more: {audit.found}"
-        case "stands":
-            return f"{audit.metric}, which was audited and stands: {audit.found}"
-        case "not audited":
-            return f"{audit.metric}, which was not audited: {audit.found}"
+    how = "was audited and stands" if audit.outcome == "stands" else "was not audited"
+    return f"{audit.metric}, which {how}: {audit.found}"
+
+
+def _no_pass(withdrawn: Sequence[MetricAudit]) -> str:
+    """Why no further round can pass, and what a person can do about it."""
+    told = "; ".join(f"{audit.metric} is withdrawn: {audit.found}" for audit in withdrawn)
+    return (
+        f"no pass can be certified any more, and no round is bought: {told}. Look at what it gets "
+        "wrong; then mend it, or begin a run whose certificates.minimum (of a critic: "
+        "critic.max_false_accept) it can meet"
+    )

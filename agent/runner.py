@@ -179,6 +179,7 @@ def _work(session: Session, machine: "Machine", show: Show, *, answer: str | Non
                 return _ending(session, waiting=False, drained=True)
             session.note("held", str(error))
             session.write_reports()
+            show({"kind": "phase", "text": f"the run holds; {_how_to_resume(session)}"})
             raise
         session.meter.release()
         ending = _ending(session, waiting=pause.waiting, drained=pause.drained)

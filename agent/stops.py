@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from agent.review_records import StopDryRun
 
-Cuts = Callable[[str], StopDryRun]
-"""What one string would do to stored rows as a stop string."""
+Cuts = Callable[[tuple[str, ...]], tuple[int, int]]
+"""How many good stored rows strings would cut together as stop strings, and of how many."""
 _LONGEST: Final = 32
 _MOST: Final = 8
 _ONE_IN: Final = 20
@@ -28,7 +28,7 @@ def cuts_too_much(found: StopDryRun) -> bool:
     Of fewer than 20 good rows one is more than that, so one is enough; where there are none, what
     the string is must decide.
     """
-    return _ONE_IN * found.cut > found.good
+    return _more_than_one_in_20(found.cut, found.good)
 
 
 def stops_refusal(value: Any, current: Sequence[str], cuts: Cuts | None = None) -> str | None:
@@ -48,8 +48,9 @@ def stops_refusal(value: Any, current: Sequence[str], cuts: Cuts | None = None) 
     if set(value) == set(current):
         return "no change: these are the present stop strings"
     fresh = [s for s in value if s not in current]
-    judges = (stop_refusal, lambda s: _never_fires(s, value), lambda s: _cut_refusal(s, cuts))
-    return next((why for judge in judges for s in fresh if (why := judge(s)) is not None), None)
+    judges = (stop_refusal, lambda s: _never_fires(s, value))
+    refused = next((why for judge in judges for s in fresh if (why := judge(s))), None)
+    return refused or _cut_refusal(fresh, cuts)
 
 
 def stop_refusal(text: str) -> str | None:
@@ -78,8 +79,19 @@ def _never_fires(text: str, others: Sequence[str]) -> str | None:
     return f"contradictory: stop string {text!r} can never fire, since it holds {shorter!r}"
 
 
-def _cut_refusal(text: str, cuts: Cuts | None) -> str | None:
-    found = None if cuts is None else cuts(text)
-    if found is None or not cuts_too_much(found):
+def _cut_refusal(fresh: Sequence[str], cuts: Cuts | None) -> str | None:
+    """The limit holds for one string, and for all ``fresh`` ones together."""
+    if cuts is None or not fresh:
         return None
-    return f"stop string {text!r} would cut {found.cut} of {found.good} good rows"
+    for text in fresh:
+        cut, good = cuts((text,))
+        if _more_than_one_in_20(cut, good):
+            return f"stop string {text!r} would cut {cut} of {good} good rows"
+    cut, good = cuts(tuple(fresh))
+    if not _more_than_one_in_20(cut, good):
+        return None
+    return f"the {len(fresh)} fresh stop strings together would cut {cut} of {good} good rows"
+
+
+def _more_than_one_in_20(cut: int, good: int) -> bool:
+    return _ONE_IN * cut > good

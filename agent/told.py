@@ -9,12 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from agent.records import RoundRecord
-from agent.review_records import Candidate, Replay, Track
+from agent.review_records import Candidate, Refused, Replay, Track
 from agent.stops import cuts_too_much
+from pipeline.metrics import METRICS
 from pipeline.params import TUNABLE
+from prompts.render import inline
 
 _MOVED: Final = 0.01
 """Rates that moved less between two rounds are told in one word."""
+_REFUSED: Final = 8
+"""Refused changes of one review that are told; the others are counted."""
 _RATES: Final = (
     "runaway", "repetition", "token_limit", "truncated", "delimiter_leak", "empty",
     "instruction_acceptance", "pair_acceptance", "raw_acceptance",
@@ -173,6 +177,25 @@ def stop_rows(record: RoundRecord) -> list[dict[str, Any]]:
         }
         for run in record.stop_candidates
     ]
+
+
+def refused_text(refused: Sequence[Refused]) -> str:
+    """What a reviewer asked for in vain, in its own words, and why."""
+    shown = [
+        f"{inline(x.parameter, 64)} = {inline(x.value, 64)}: {inline(x.why)}"
+        for x in refused[:_REFUSED]
+    ]
+    more = [f"{len(refused) - _REFUSED} more"] if len(refused) > _REFUSED else []
+    return "\n".join((*shown, *more))
+
+
+def distrusted(rounds: Sequence[RoundRecord]) -> dict[str, Any]:
+    """What became of distrust, the last time for each metric; other names are only counted."""
+    found = [a for r in rounds if r.review is not None for a in r.review.audits]
+    return {
+        "audits": list({a.metric: a for a in found if a.metric in METRICS}.values()),
+        "no_metrics": len({a.metric for a in found if a.metric not in METRICS}),
+    }
 
 
 def replay_text(replay: Replay) -> str:

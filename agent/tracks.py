@@ -12,32 +12,36 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Annotated, Any, Final, Protocol, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from agent import index
+from agent.best import Measured, base
 from agent.errors import StorageError
 from agent.index import Index, Told
 from agent.paths import RUN_ID
+from agent.policy import Step
 from agent.review import scored
 from agent.review_records import ReviewRecord, Track
 
 RECORD: Final = "run.json"
 ROUNDS: Final = "rounds"
 _Model = TypeVar("_Model", bound=BaseModel)
+_Rows = Annotated[int, Field(ge=0, le=2_000_000)]
+"""A count of a round's rows, within what can be compared in a second."""
 
 
 class _NoRun(Exception):
     """A folder whose records do not count."""
 
 
-class Reviewed(Protocol):
+class Reviewed(Measured, Protocol):
     """A round, as far as reviewers are held to account for it."""
 
     @property
-    def round(self) -> int:
-        """Its number."""
+    def step(self) -> str:
+        """What the policy decided."""
         ...
 
     @property
@@ -46,11 +50,40 @@ class Reviewed(Protocol):
         ...
 
 
-class _Round(BaseModel):
-    """What is read of a round's record, whatever else an older program wrote there."""
+class _Review(ReviewRecord):
+    reviewer: str = Field(max_length=1000)
+    cost_usd: float = Field(ge=0, le=1e9)
 
-    round: int
-    review: ReviewRecord | None = None
+
+class _Metric(BaseModel):
+    name: str
+    count: _Rows | None = None
+    n: _Rows = 0
+
+
+class _Round(BaseModel):
+    """What is read of a round's record, whatever else an older program wrote there.
+
+    Every figure has bounds, so that whatever a file says can be counted.
+    """
+
+    round: int = Field(ge=1, le=1_000_000)
+    step: str = ""
+    replayed: bool = False
+    funnel: dict[str, _Rows] = {"generated": 0, "answered": 0, "unflagged": 0}
+    metrics: tuple[_Metric, ...] = ()
+    review: _Review | None = None
+
+    @model_validator(mode="after")
+    def _of_one_draw(self) -> "_Round":
+        found = [self.funnel.get(name) for name in ("unflagged", "answered", "generated")]
+        if None in found or found[0] > found[1]:  # type: ignore[operator]
+            raise ValueError("its rows do not add up")
+        return self
+
+    def metric(self, name: str) -> dict[str, Any] | None:
+        """The metric called ``name``, or None."""
+        return next((m.model_dump() for m in self.metrics if m.name == name), None)
 
 
 class _Run(BaseModel):
@@ -147,8 +180,8 @@ def _rounds(folder: Path) -> list[_Round]:
         raise _NoRun(f"it is a copy of run {run.run_id!r}, or was renamed")
     if (folder / ROUNDS).is_symlink():
         raise _NoRun(f"{ROUNDS} is a link")
-    files = sorted(path for path in (folder / ROUNDS).glob("*.json") if path.stem.isdecimal())
-    return [_parsed(path, _Round) for path in files]
+    files = [path for path in (folder / ROUNDS).glob("*.json") if path.stem.isdecimal()]
+    return sorted((_parsed(path, _Round) for path in files), key=lambda found: found.round)
 
 
 def _parsed(path: Path, model: type[_Model]) -> _Model:
@@ -164,6 +197,8 @@ def _told(rounds: Sequence[Reviewed]) -> list[Told]:
     """Reviews as they count: scored again, so that records without scores count, too."""
     reviews = {r.round: r.review for r in rounds if r.review is not None}
     undone = {number - 1 for number, review in reviews.items() if review.base is not None}
+    if rounds and _lost_last(rounds):
+        undone.add(rounds[-1].round - 1)
     return [
         Told(
             round=number,
@@ -174,6 +209,13 @@ def _told(rounds: Sequence[Reviewed]) -> list[Told]:
         )
         for number, review in reviews.items()
     ]
+
+
+def _lost_last(rounds: Sequence[Reviewed]) -> bool:
+    """Whether the last round, which no review followed, would have been undone by one."""
+    last = rounds[-1]
+    open_ = last.review is None and last.step != Step.APPROVE
+    return open_ and base(rounds).round != last.round
 
 
 def _keep(known: Index, path: Path) -> str:

@@ -1,7 +1,8 @@
 """What a run has tried already: the same setting, and single changes that made things worse.
 
 Whether a round is worse than another is ``agent/best.py``'s, refusing is ``agent/guard.py``'s. The
-one idea: what is not tried again is named with its round and its figure.
+one idea: what is not tried again is named with its round and its figure, and is the same however
+it is written.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,25 @@ from pipeline.params import TUNABLE, GenParams, ParamValue
 
 Tried = GenParams | RoundRecord
 """A setting that was measured, by itself or with what was measured."""
-_TOLERANCE: Final = 1e-9
+_PLACES: Final = 4
+"""Numbers that agree to so many places are the same setting."""
+
+
+def normal(value: ParamValue | None) -> ParamValue | None:
+    """A value as it is compared: stop strings in one order, numbers to four places."""
+    if isinstance(value, tuple):
+        return tuple(sorted(value))
+    return round(value, _PLACES) if isinstance(value, float) else value
+
+
+def same(one: GenParams, other: GenParams) -> bool:
+    """Whether two settings ask for the same."""
+    return not _differing(one, other)
+
+
+def _differing(one: GenParams, other: GenParams) -> list[str]:
+    """Parameters that are not the same; no review changes any other."""
+    return [name for name in TUNABLE if normal(one.get(name)) != normal(other.get(name))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +51,9 @@ class Worse:
         """Whether ``value`` is what was tried, or further the same way from ``current``."""
         tried = self.record.params.get(self.parameter)
         if not all(isinstance(x, int | float) for x in (value, tried, current)):
-            return value == tried
+            return normal(value) == normal(tried)
         asked, went = value - current, tried - current  # type: ignore[operator]
-        return asked * went > 0 and abs(asked) >= abs(went) - _TOLERANCE
+        return asked * went > 0 and round(abs(asked), _PLACES) >= round(abs(went), _PLACES)
 
     def describe(self) -> str:
         """With both rounds and their figures."""
@@ -54,10 +73,10 @@ def setting(tried: Tried) -> GenParams:
 def made_worse(tried: Sequence[Tried], params: GenParams) -> tuple[Worse, ...]:
     """Every single change from ``params`` that led to a clearly worse round."""
     records = [t for t in tried if isinstance(t, RoundRecord)]
-    base = next((r for r in reversed(records) if r.params == params), None)
+    base = next((r for r in reversed(records) if same(r.params, params)), None)
     if base is None:
         return ()
-    differing = ((r, [n for n in TUNABLE if r.params.get(n) != params.get(n)]) for r in records)
+    differing = ((r, _differing(r.params, params)) for r in records)
     alone = (Worse(names[0], r, base) for r, names in differing if len(names) == 1)
     return tuple(worse for worse in alone if clearly_worse(worse.record, base))
 

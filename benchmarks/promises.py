@@ -121,7 +121,8 @@ PROMISES = (
     ),
     Promise(
         "P16",
-        "Pass or fail is code's alone.",
+        "Pass or fail is code's alone. Words make nothing pass; naming a metric has it audited, "
+        "and controls that refute it take its passes away.",
         "1,000 (10,000) judgements and 20 (200) whole runs, each beside one with the same changes "
         "and the reviewer's words swapped",
     ),

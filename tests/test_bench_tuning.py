@@ -18,7 +18,7 @@ from agent.reviewers.base import Reviewer
 from benchmarks.tuning import cells, page
 from benchmarks.tuning.__main__ import main
 from benchmarks.tuning.cells import TUNERS, Cell, run_cell
-from benchmarks.tuning.kept import PAGE, RESULTS, Bench, Kept, named
+from benchmarks.tuning.kept import PAGE, REPORTED, RESULTS, Bench, Kept, named
 from benchmarks.tuning.manual import MOVES, ManualReviewer
 from benchmarks.tuning.random_search import RandomReviewer
 from benchmarks.tuning.starts import GOOD, LIMIT_ROWS, STARTS, config
@@ -81,7 +81,7 @@ def test_a_cell_runs_is_kept_is_not_run_again_and_the_page_is_written(
     text = bench.page.read_text(encoding="utf-8")
     assert text.startswith("a\n") and text.endswith("b\n") and "old" not in text
     assert "| no stop strings, cap 80 | rules | 1 of 1 |" in text
-    assert "not measured  the rules reach certified" in capsys.readouterr().out
+    assert "not measured yet (1 of 15)" in capsys.readouterr().out
 
     def never(*args: Any, **kwargs: Any) -> Cell:
         raise AssertionError("it is there")
@@ -184,27 +184,39 @@ def test_a_cell_without_a_pass_counts_at_its_limit() -> None:
 
 
 def every(tuner: str, **changes: Any) -> list[Cell]:
-    return [cell(start, tuner, **changes) for start in STARTS]
+    return [cell(start, tuner, seed, **changes) for start in STARTS for seed in REPORTED]
+
+
+def truths(**bad: int) -> list[Truth]:
+    return [truth(start, seed, **bad) for start in STARTS for seed in REPORTED]
 
 
 def test_targets_are_printed_as_met_and_as_missed() -> None:
-    good = kept(*every("rules"), *every("bayes", tokens=90_000), *map(truth, STARTS))
+    good = kept(*every("rules"), *every("bayes", tokens=90_000), *truths())
     assert [t.met for t in page.targets(good)] == [True, True, True], page.tables(good)
     text = page.tables(good)
-    assert "5 of 5 cells, from 5 starts | met |" in text and "0.10 of them over 5 pairs" in text
+    assert "15 of 15 cells, from 5 starts | met |" in text and "0.10 of them over 15 pairs" in text
     bad = kept(
         *every("rules", passed=False, ending="stop_no_change"),
         *every("bayes", tokens=90_000),
     )
-    assert [t.met for t in page.targets(bad)] == [False, False, None]
+    assert [t.met for t in page.targets(bad)] == [False, False, False]
     text = page.tables(bad)
-    assert text.count("**MISSED**") == 2 and "not from no-stops/rules/101" in text
-    slow = kept(*every("rules", rows=1500), *map(truth, STARTS))
+    assert text.count("**MISSED**") == 3 and "not from no-stops/rules/101" in text
+    assert "inf times over 15 cells, from 5 starts; 15 without a pass count as infinite" in text
+    slow = kept(*every("rules", rows=1500), *truths())
     assert [t.met for t in page.targets(slow)] == [True, None, False]
 
 
+@pytest.mark.parametrize(("lost", "met"), [(7, True), (8, False)])
+def test_a_cell_without_a_pass_uses_more_rows_than_any_need(lost: int, met: bool) -> None:
+    cells_, known = every("rules"), truths()
+    cells_[:lost] = [replace(c, passed=False, ending="stop_reviewer") for c in cells_[:lost]]
+    assert page.targets(kept(*cells_, *known[lost:]))[2].met is met
+
+
 def test_a_setting_that_would_mostly_not_pass_is_no_credit() -> None:
-    lucky = kept(*every("rules"), *(truth(start, truncated=400) for start in STARTS))
+    lucky = kept(*every("rules"), *truths(truncated=400))
     assert page.targets(lucky)[2].met is False
     assert "| never | inf |" in page.tables(lucky)
 
@@ -212,6 +224,19 @@ def test_a_setting_that_would_mostly_not_pass_is_no_credit() -> None:
 def test_what_is_met_so_far_is_not_met_yet() -> None:
     some = kept(cell("hot"), cell("hot", "bayes", tokens=90_000), truth("hot"))
     assert [t.met for t in page.targets(some)] == [None, None, None]
+    assert {t.verdict for t in page.targets(some)} == {"not measured yet (1 of 15)"}
+
+
+def test_one_seed_of_every_start_meets_and_misses_no_median() -> None:
+    rules, tpe = ([c for c in every(t, tokens=n) if c.seed == 101]
+                  for t, n in (("rules", 9000), ("bayes", 90_000)))  # fmt: skip
+    known = [t for t in truths() if t.seed == 101]
+    found = page.targets(kept(*rules, *tpe, *known))
+    assert [t.verdict for t in found] == ["not measured yet (5 of 15)"] * 3
+    slow = [replace(c, tokens=80_000, rows=1500) for c in rules]
+    assert [t.met for t in page.targets(kept(*slow, *tpe, *known))] == [None, None, None]
+    failed = [replace(slow[0], passed=False), *slow[1:]]
+    assert page.targets(kept(*failed, *tpe))[0].met is False, "one miss is enough"
 
 
 def test_a_median_that_is_a_limit_says_so() -> None:

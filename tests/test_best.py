@@ -1,6 +1,7 @@
 """agent/best.py: which setting is the best so far, when a round is undone, and what that costs."""
 
 import random
+from math import comb
 from typing import Any
 
 import pytest
@@ -81,6 +82,41 @@ def test_changes_apply_to_the_last_round_unless_it_is_clearly_worse() -> None:
     assert base([first, harmed]) is first
     assert base([first, harmed, recovered]) is recovered
     assert base([first, harmed, measured(3, 22, 100)]) is first
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "percent"),
+    [(0.05, 0.05, 0.2), (0.5, 0.5, 3.0), (0.9, 0.9, 1.3), (0.5, 0.4, 12), (0.5, 0.25, 45),
+     (0.9, 0.7, 43)],
+)  # fmt: skip
+def test_the_table_of_the_decision_is_what_the_test_does(
+    before: float, after: float, percent: float
+) -> None:
+    """The row of 24 of docs/decisions/014-revert.md, summed over every pair of counts."""
+    ways = [comb(24, k) for k in range(25)]
+
+    def chance(k: int, share: float) -> float:
+        return ways[k] * share**k * (1 - share) ** (24 - k)
+
+    rounds = [[measured(number, k, 24) for k in range(25)] for number in (1, 2)]
+    undone = sum(
+        chance(i, before) * chance(j, after)
+        for i, first in enumerate(rounds[0])
+        for j, second in enumerate(rounds[1])
+        if clearly_worse(second, first)
+    )
+    assert 100 * undone == pytest.approx(percent, abs=0.5 if percent >= 10 else 0.05)
+
+
+def test_the_more_rounds_were_bought_the_surer_a_revert_has_to_be() -> None:
+    """The last one is clearly worse than any one round, and not than the best of three."""
+    rounds = [measured(1, 50, 100), measured(2, 45, 100), measured(3, 44, 100)]
+    last = measured(4, 36, 100)
+    assert clearly_worse(last, best(rounds))
+    assert base([rounds[0], last.model_copy(update={"round": 2})]) is rounds[0]
+    assert base([*rounds, last]) is last
+    replayed = [r.model_copy(update={"replayed": True}) for r in rounds[1:]]
+    assert base([rounds[0], *replayed, last]) is rounds[0], "those cost no chance"
 
 
 def test_a_revert_is_told_with_its_counts() -> None:

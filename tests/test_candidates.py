@@ -74,6 +74,17 @@ def test_a_string_that_cuts_good_rows_is_not_proposed():
     assert "\nInstruction" in proposed_stops((), runs=found)
 
 
+def test_strings_that_together_cut_too_many_good_rows_are_not_all_proposed():
+    good = [row(i, "All is well.") for i in range(28)]
+    held = [row(40, "Title\n### Part one."), row(41, "Title\nTask: read it.")]
+    bad = [running(1, "\n###"), running(2, "\n###"), running(3, "\nTask:")]
+    found = dry_runs(stored(*bad, *good, *held), OPEN)
+    assert [(r.cut, r.good) for r in found if r.stop in ("\n###", "\nTask:")] == [(1, 30), (1, 30)]
+    assert not any(map(cuts_too_much, found))
+    chosen = proposed_stops((), runs=found)
+    assert "\n###" in chosen and "\nTask:" not in chosen
+
+
 def test_one_cut_row_in_many_is_worth_it_only_if_more_bad_ones_end():
     good = [row(i, "All is well.") for i in range(100)]
     held = [row(200, "Title\n### Part one of it.")]
@@ -110,7 +121,7 @@ def rounds_of(run: Path) -> tuple[RoundRecord, ...]:
 def test_a_reviewed_round_says_what_stored_rows_know(run: Path):
     first, *others = rounds_of(run)
     assert first.step == "REVIEW" and others[-1].step == "APPROVE"
-    assert 4 <= len(first.candidates) <= 9 and first.stop_candidates
+    assert 4 <= len(first.candidates) <= 8 and first.stop_candidates
     assert not others[-1].candidates and not others[-1].stop_candidates
     for known in first.candidates:
         assert known.rows > 0 and known.changes
@@ -135,9 +146,21 @@ def test_the_guard_asks_the_same_rows_as_the_record(run: Path):
     first = rounds_of(run)[0]
     with open_archive(run, "r") as archive:
         cuts = dry_run(archive, before=2)
-        assert [cuts(r.stop) for r in first.stop_candidates] == list(first.stop_candidates)
-        one = first.stop_candidates[0].stop
-        assert dry_run(archive, before=1)(one).flagged < cuts(one).flagged, "the probe alone"
+        known = [(r.cut, r.good) for r in first.stop_candidates]
+        assert [cuts((r.stop,)) for r in first.stop_candidates] == known
+        assert dry_run(archive, before=1)(("\n###",))[1] < cuts(("\n###",))[1], "the probe alone"
+
+
+def test_of_several_strings_the_first_one_met_ends_a_row(monkeypatch: pytest.MonkeyPatch):
+    rows = stored(
+        row(1, "One\n### two"), row(2, "One\n### two\nQ: three", "One\n### two"),
+        row(3, "One\nQ: two"),
+        row(4, "One."), running(5),
+    )  # fmt: skip
+    monkeypatch.setattr("agent.stages.candidates.sources", lambda *_, before: rows)
+    cuts = dry_run(None, before=1)  # type: ignore[arg-type]
+    asked = [("\n###",), ("\nQ:",), ("\n###", "\nQ:"), ("\nInstruction",)]
+    assert [cuts(strings) for strings in asked] == [(2, 4), (1, 4), (3, 4), (0, 4)]
 
 
 def test_what_nothing_stored_can_answer_is_left_out(run: Path):

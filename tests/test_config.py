@@ -52,6 +52,7 @@ WRONG = {
         "budget: scale_usd is $11, more than the cap on everything, $10 of budget.limit_usd: ",
     ),
     "out of range": ("parameters: {response: {top_p: 3}}", "found 3"),
+    "a longer review than is promised": ("reviewer: {timeout_seconds: 181.0}", "equal to 180"),
     "two sides": ("thresholds: {runaway: {max: 0.1, min: 0.1}}", "exactly one of max and min"),
     "no side": ("thresholds: {runaway: {}}", "exactly one of max and min"),
     "the wrong side": ("thresholds: {runaway: {min: 0.5}}", "runaway takes max"),

@@ -8,7 +8,7 @@ from builders import metrics, round_record
 
 from agent.guard import guard, usable
 from agent.records import RoundRecord
-from agent.review_records import Change, Prediction, Review, StopDryRun
+from agent.review_records import Change, Prediction, Review
 from pipeline.metrics import METRICS
 from pipeline.params import GenParams
 
@@ -44,6 +44,11 @@ USELESS = [
     (foretold("median_tokens", 10, 2000), "within 0 to 1024"),
     (foretold("runaway", math.nan, 0.1), "not finite"),
     (foretold("runaway", 0.0, math.inf), "not finite"),
+    (foretold("runaway", 0.0, 0.999999, 1.0), "0.75 wide"),
+    (foretold("pair_acceptance", 0.2, 1.0), "0.75 wide"),
+    (foretold("yield", 0.0, 9e8, 1.0), "a factor of 10"),
+    (foretold("yield", 100.0, 1001.0), "a factor of 10"),
+    (foretold("median_tokens", 0.5, 11.0), "a factor of 10"),
     (foretold("runaway", 0.0, 0.1, math.nan), "not finite"),
     (foretold("runaway", 0.0, 0.1, 1.1), "probability 1.1"),
     (foretold("runaway", 0.0, 0.1, -0.1), "probability -0.1"),
@@ -58,7 +63,8 @@ def test_a_prediction_that_nobody_can_be_held_to_is_of_no_use(prediction, why):
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_can_be_foretold(metric):
-    assert usable(foretold(metric, 0.1, 0.9)) is None
+    assert usable(foretold(metric, 0.25, 1.0)) is None
+    assert usable(foretold(metric, 0.0, 0.75)) is None
     assert usable(foretold(metric, 0.0, 0.0, 0.0)) is None
 
 
@@ -90,7 +96,7 @@ def test_changes_beside_a_stop_are_contradictory():
 
 
 def rows(cut: int, good: int) -> Any:
-    return lambda stop: StopDryRun(stop=stop, ended=9, flagged=10, cut=cut, good=good)
+    return lambda stops: (cut, good)
 
 
 STOPPED = ("response.stop", ["\nInstruction"])
@@ -113,15 +119,44 @@ def test_a_stop_string_may_cut_one_good_row_in_twenty(cut, good, refused):
 
 def test_only_fresh_stop_strings_are_tried_on_rows():
     """Rows that a present one has ended cannot say what it cut."""
-    asked: list[str] = []
+    asked: set[str] = set()
 
-    def watched(stop: str) -> StopDryRun:
-        asked.append(stop)
-        return StopDryRun(stop=stop, ended=0, flagged=0, cut=0, good=50)
+    def watched(stops: tuple[str, ...]) -> tuple[int, int]:
+        asked.update(stops)
+        return 0, 50
 
     now = GenParams().replace({"response.stop": ["\nQ:"]})
     guard(review(("response.stop", ["\nQ:", "\n###"])), now, max_changes=4, cuts=watched)
-    assert asked == ["\n###"]
+    assert asked == {"\n###"}
+
+
+@pytest.mark.parametrize(("each", "refused"), [(8, True), (3, False)])
+def test_stop_strings_may_together_cut_one_good_row_in_twenty(each, refused):
+    """Two at 5 % each cut a tenth, and eight of them two good rows in five."""
+    asked = review(("response.stop", ["\nQ:", "\n###"]))
+    guarded = guard(asked, GenParams(), max_changes=4, cuts=lambda s: (each * len(s), 160))
+    assert [r.why for r in guarded.refused] == [
+        "the 2 fresh stop strings together would cut 16 of 160 good rows"
+    ] * refused
+    assert bool(guarded.applied) is not refused
+
+
+STRINGS = GenParams().replace({"response.stop": ["\nQ:", "\nUser:"]})
+
+
+def test_one_setting_written_in_two_ways_is_measured_once():
+    """The order of stop strings and the tenth place of a number are no settings."""
+    hotter = GenParams().replace({"response.temperature": 0.6})
+    for known, asked in [
+        (STRINGS, ("response.stop", ["\nUser:", "\nQ:"])),
+        (hotter, ("response.temperature", 0.6 + 1e-9)),
+        (hotter, ("response.temperature", 0.59999)),
+    ]:
+        guarded = guard(review(asked), GenParams(), max_changes=4, tried=[GenParams(), known])
+        assert "already measured in round 2" in guarded.refused[0].why
+    now = GenParams().response.temperature + 1e-9
+    guarded = guard(review(("response.temperature", now)), GenParams(), max_changes=4)
+    assert "no change" in guarded.refused[0].why
 
 
 @pytest.mark.parametrize(
@@ -172,6 +207,16 @@ def test_what_made_things_worse_by_itself_is_refused_with_round_and_figure(chang
         assert "already tried and worse: with 0.2 round 2 kept 60 of 200 (30.0%)" in why
         assert "round 1 kept 150 of 200 (75.0%)" in why
     assert guarded.params.fewshot.rotation == "rotate"
+
+
+def test_what_made_things_worse_did_so_in_any_order_and_to_four_places():
+    history = [measured(1, START, 150), measured(2, STRINGS, 60)]
+    asked = review(("response.stop", ["\nUser:", "\nQ:"]), ("topics", "hints"))
+    guarded = guard(asked, START, max_changes=4, tried=history)
+    assert "already tried and worse" in guarded.refused[0].why
+    asked = review(("response.temperature", 0.200001), ("topics", "hints"))
+    guarded = guard(asked, START, max_changes=4, tried=HISTORY)
+    assert "already tried and worse" in guarded.refused[0].why
 
 
 def test_what_was_tried_and_is_no_worse_may_be_tried_with_something_else():

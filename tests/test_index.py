@@ -85,10 +85,10 @@ def test_a_file_that_is_cut_short_is_not_used(path: Path, left: int) -> None:
 
 
 def test_a_file_of_another_version_is_not_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "VERSION", 2)
+    monkeypatch.setattr(index, "VERSION", 3)
     found, wrong = index.load(path)
     with closing(found):
-        assert wrong == "it is of version 1, this program writes 2" and found.stamps() == {}
+        assert wrong == "it is of version 2, this program writes 3" and found.stamps() == {}
 
 
 def test_a_database_that_somebody_wrote_to_is_not_used(path: Path) -> None:

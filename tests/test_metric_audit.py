@@ -10,6 +10,7 @@ from builders import round_record
 from renders import Kept
 
 from agent import runner
+from agent.config import ThresholdsSection
 from agent.config_file import load_config
 from agent.policy import Step
 from agent.records import RoundRecord
@@ -17,15 +18,20 @@ from agent.review_records import MetricAudit, Review
 from agent.reviewers import choose_reviewer
 from agent.reviewers.base import Pay
 from agent.reviewers.rules import recommend
-from agent.session import open_session
+from agent.session import Session, open_session
+from agent.stages import metric_audit
 from agent.stages.metric_audit import audit_metrics
+from agent.stages.preflight import certificates
 from agent.store import RunStore
 from agent.verify.check import verify
 from pipeline.detection.detectors import DETECTORS, Detector
+from pipeline.detection.own_plants import FEWEST, own_pairs
 from pipeline.engine import scripted_text
 from pipeline.metrics import METRICS
 from pipeline.types import Sample
 
+GATES = ThresholdsSection.model_fields.keys() - {"alpha", "token_limit"}
+"""Metrics of gates that are judged, not counted: what can be withdrawn decides a pass."""
 DISTRUSTED = ("runaway", "runaway", "pair_acceptance", "yield", "\x1b[31mnonsense" * 9)
 
 
@@ -92,11 +98,28 @@ def test_sound_metrics_stand_and_distrust_changes_no_verdict(
     with open_session(tmp_path / "not", "r") as session:
         every = audit_metrics(session, rounds[-1], METRICS)
         assert every == audit_metrics(session, rounds[-1], METRICS), "the same each time"
+        audited_on_few_answers(session, rounds[-1], monkeypatch)
     assert [audit.metric for audit in every] == list(METRICS)
-    assert {audit.metric for audit in every if audit.outcome == "stands"} == {
+    assert {audit.metric for audit in every if audit.outcome == "stands"} == GATES == {
         "runaway", "repetition", "truncated", "delimiter_leak", "empty",
         "instruction_acceptance", "pair_acceptance",
     }  # fmt: skip
+
+
+def audited_on_few_answers(
+    session: Session, record: RoundRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One plant fewer than are needed says nothing; four answers hold 19, five 21."""
+
+    def audited(most: int) -> MetricAudit:
+        with monkeypatch.context() as patch:
+            patch.setattr(metric_audit, "own_pairs", lambda *a, **k: own_pairs(*a, **k)[:most])
+            return audit_metrics(session, record, ["empty"])[0]
+
+    few, enough = audited(4), audited(5)
+    assert (few.outcome, enough.outcome) == ("not audited", "stands")
+    assert few.found.startswith(f"{FEWEST - 1} faults could be planted in 4 answers")
+    assert f"of {FEWEST + 1} faults planted in 5 answers" in enough.found
 
 
 def test_a_metric_that_misses_its_own_faults_is_withdrawn_and_never_passes(
@@ -108,11 +131,17 @@ def test_a_metric_that_misses_its_own_faults_is_withdrawn_and_never_passes(
     ending, rounds, _ = worked(tmp_path / "not", scripted_yaml, monkeypatch, "runaway")
     assert audits(rounds[0])["runaway"].outcome == "withdrawn"
     assert "faults planted in" in audits(rounds[0])["runaway"].found
-    first, second = (record.metric("runaway") for record in rounds[:2])
-    assert first is not None and not first["reason"].startswith("uncertified")
-    assert second is not None and second["verdict"] == "INSUFFICIENT"
-    assert second["reason"].startswith("uncertified: withdrawn by the audit after round 1: caught ")
-    assert rounds[-1].step != Step.APPROVE and ending.status.startswith("stop_")
+    (only,) = rounds
+    assert only.step == Step.REVIEW and only.review is not None and only.review.applied
+    assert ending.status == "stop_no_change", "a pilot that cannot pass is not bought"
+    assert ending.reason.startswith("no pass can be certified any more")
+    before = only.metric("runaway")
+    assert before is not None and not before["reason"].startswith("uncertified")
+    with open_session(tmp_path / "not", "r") as session:
+        assert certificates(session, only.params, before=1)["runaway"].certified
+        later = certificates(session, only.params)["runaway"]
+    assert not later.certified
+    assert later.reason.startswith("withdrawn by the audit after round 1: caught ")
     assert verify(tmp_path / "not", "r", renders=Kept(most=1)).differing == []
     done_again(tmp_path / "not" / "r")
 

@@ -36,6 +36,8 @@ TABLE: dict[str, tuple[tuple[Metric, ...], dict[str, object], Step]] = {
     "no gate at all never passes": ((SHOWN,), {}, Step.REVIEW),
     "one is open": ((PASS, OPEN), {}, Step.CONTINUE),
     "open at the maximum": ((PASS, OPEN), {"rows": 500}, Step.REVIEW),
+    "open, while it mostly repeats itself": ((PASS, OPEN), {"drawn": 1999}, Step.CONTINUE),
+    "open, after too many repeats": ((PASS, OPEN), {"drawn": 2000}, Step.REVIEW),
     "open at the maximum of the last round": (
         (PASS, OPEN), {"rows": 500, "round": 3}, Step.STOP_ROUNDS,
     ),
@@ -82,7 +84,15 @@ REVIEWS: dict[str, tuple[dict[str, object], Step, str]] = {
         "round 3 is undone, and round 4 tries 1 change to the setting of round 1",
     ),
     "changes beside a withdrawn metric": (
-        {"proposed": 1, "applied": 1, "audits": (GONE,)}, Step.CONTINUE, "round 4 tries 1 change",
+        {"proposed": 1, "applied": 1, "audits": (HELD, GONE)}, Step.STOP_NO_CHANGE,
+        "no pass can be certified any more, and no round is bought: truncated is withdrawn: caught "
+        "34 of 48. Look at",
+    ),
+    "changes beside a metric that stands": (
+        {"proposed": 1, "applied": 1, "audits": (HELD, COUNTED)}, Step.CONTINUE, "tries 1 change",
+    ),
+    "stop beside a withdrawn metric": (
+        {"stop": True, "audits": (GONE,)}, Step.STOP_REVIEWER, "the reviewer says stop",
     ),
     "stop": ({"stop": True}, Step.STOP_REVIEWER, "the reviewer says stop: x"),
     "stop with changes": (
@@ -98,7 +108,7 @@ REVIEWS: dict[str, tuple[dict[str, object], Step, str]] = {
     ),
     "no change, and a metric is withdrawn": (
         {"audits": (GONE,)}, Step.STOP_NO_CHANGE,
-        "no change, and distrusts truncated, which cannot pass any more: caught 34 of 48",
+        "no pass can be certified any more, and no round is bought: truncated is withdrawn",
     ),
     "no change, and a metric stands": (
         {"audits": (HELD,)}, Step.STOP_NO_CHANGE,

@@ -8,7 +8,7 @@ import pytest
 from builders import review, round_record, run_record, story
 from scipy import stats
 
-from agent.report.calibration import ENOUGH, _at_most, calibration, held, judgement
+from agent.report.calibration import ENOUGH, INDEPENDENT, _at_most, calibration, held, judgement
 from agent.review import brier
 from agent.review_records import Track
 
@@ -26,12 +26,14 @@ CASES = [
     ({"predictions": 0, "hits": 0, "claimed": None, "brier": None}, "too few to judge"),
     ({}, "claims about what holds, better than a constant guess"),
     ({"brier": 0.17}, "claims about what holds, no better than a constant guess"),
-    ({"hits": 71, "brier": 0.2}, "claims too much, better than a constant guess"),
+    ({"hits": 71, "brier": 0.2}, f"claims too much {INDEPENDENT}, better than a constant guess"),
     ({"hits": 72, "brier": 0.3}, "claims about what holds, no better than a constant guess"),
-    ({"hits": 89, "brier": 0.2}, "claims too little, no better than a constant guess"),
-    ({"hits": 100, "brier": 0.04}, "claims too little"),
+    ({"hits": 89, "brier": 0.2},
+     f"claims too little {INDEPENDENT}, no better than a constant guess"),
+    ({"hits": 100, "brier": 0.04}, f"claims too little {INDEPENDENT}"),
     ({"hits": 100, "claimed": 1.0, "brier": 0.0}, "claims about what holds"),
-    ({"hits": 99, "claimed": 1.0, "brier": 0.01}, "too much, no better than a constant guess"),
+    ({"hits": 99, "claimed": 1.0, "brier": 0.01},
+     f"too much {INDEPENDENT}, no better than a constant guess"),
     ({"hits": 0, "claimed": 0.0, "brier": 0.0}, "claims about what holds"),
 ]  # fmt: skip
 
@@ -67,7 +69,8 @@ def test_an_honest_reviewer_is_rarely_accused() -> None:
 
 def test_a_boaster_is_found_out() -> None:
     assert judgement(track(predictions=40, hits=24, claimed=0.9, brier=0.33)) == (
-        "claims too much, no better than a constant guess"
+        "claims too much (if predictions of one round are taken as independent), no better than a "
+        "constant guess"
     )
 
 

@@ -143,6 +143,16 @@ def test_it_draws_where_better_rounds_are_denser():
     assert mean(hot_is_good=False) < 0.65 < 0.75 < mean(hot_is_good=True)
 
 
+def test_replayed_rounds_are_no_trials():
+    rounds = [measured(i + 1, at(oversample=1.5 + 0.3 * i), kept=10 * i) for i in range(6)]
+    best = measured(7, at(oversample=1.2), kept=100)
+    spans = reach(rounds[-1], ())
+    replayed = best.model_copy(update={"replayed": True})
+    draws = [[_draw(r, spans, seed=s) for s in range(4)]
+             for r in (rounds, [*rounds, replayed], [*rounds, best])]  # fmt: skip
+    assert draws[0] == draws[1] != draws[2]
+
+
 def test_what_was_measured_already_is_drawn_anew():
     last = measured(2, at())
 

@@ -73,7 +73,10 @@ def test_the_guard_refuses_none_of_what_the_dry_run_proposes():
     record = told(RUNNING)
     by_stop = {run.stop: run for run in RUNS}
     review = recommend([record], max_changes=4)
-    cuts = by_stop.__getitem__
+
+    def cuts(stops: tuple[str, ...]) -> tuple[int, int]:
+        return sum(by_stop[stop].cut for stop in stops), RUNS[0].good
+
     assert not guard(review, record.params, max_changes=4, tried=[record], cuts=cuts).refused
 
 

@@ -52,7 +52,7 @@ def test_a_real_server_answers_and_nothing_leaves_the_bounds(address):
         model=name,
         base_url=f"{address}/v1",
         max_output_tokens=300,
-        timeout_seconds=240,
+        timeout_seconds=180,
     )
     reviewer, why = choose_reviewer(section, prices, {})
     assert why.startswith("smollm2 at http://127.0.0.1")
@@ -92,7 +92,7 @@ def test_a_whole_run_that_it_reviews_ends_well(address: str, tmp_path: Path) -> 
                 "base_url": f"{address}/v1",
                 "max_report_tokens": 16_000,
                 "max_output_tokens": 1600,
-                "timeout_seconds": 600.0,
+                "timeout_seconds": 180.0,
             },
         },
         source="here",

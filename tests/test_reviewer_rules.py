@@ -1,5 +1,6 @@
 """agent/reviewers/rules.py: the lessons as a table, the origin's own rounds, and the laws."""
 
+from math import ceil
 from typing import Any, Never
 
 import pytest
@@ -11,11 +12,13 @@ from agent.best import base, clearly_worse
 from agent.guard import guard
 from agent.records import RoundRecord
 from agent.review import METRICS, parse_review
-from agent.review_records import Review
+from agent.review_records import Candidate, Review
 from agent.reviewers.base import Reviewer
 from agent.reviewers.evidence import gather
 from agent.reviewers.markers import DEFAULT_STOPS, markers_seen, proposed_stops
 from agent.reviewers.rules import RulesReviewer, recommend
+from benchmarks.tuning.cells import run_cell
+from benchmarks.tuning.starts import STARTS
 from pipeline.params import GenParams
 
 STOPS = ("\nInstruction", "\nQ:", "\n###")
@@ -216,6 +219,152 @@ def test_lesson(record, expected):
     review = recommend([record], max_changes=4)
     assert changed(review) == expected
     assert not review.stop and review.predictions and review.diagnosis
+
+
+def judged(record: RoundRecord, subject: str, *near: Candidate, **used: Any) -> RoundRecord:
+    """The round with what controls say of one margin, and candidates."""
+    return record.model_copy(update={"critics": {"used": {subject: used}}, "candidates": near})
+
+
+def near(rows: int, changes: dict[str, Any], **values: float | None) -> Candidate:
+    said = dict.fromkeys(METRICS[:8]) | values
+    return Candidate(changes=changes, rows=rows, changed=0, unscored=0, values=said, verdicts={})
+
+
+def unanswered(number: int, margin: float, **used: Any) -> RoundRecord:
+    """A smoke test in which the instruction margin rejected everything."""
+    names = [*METRICS[:8], "raw_acceptance"]
+    table = tuple(rate(n, None, 0).to_json() for n in names)
+    table = tuple(
+        m | {"reason": "uncertified: 0 of 42"} if m["name"] in names[6::2] else m for m in table
+    )
+    record = measured(number, at(critic__instruction_margin=margin), n=32, kept=0, duplicates=12)
+    duplicates = tuple(m for m in record.metrics if m["name"] in {"duplicates", "yield"})
+    nothing = {**record.funnel, "accepted": 0, "answered": 0, "unflagged": 0, "kept": 0}
+    record = record.model_copy(update={"metrics": (*table, *duplicates), "funnel": nothing})
+    return judged(record, "instruction", **{"true_accept": 0.0, "floor": 0.2000775, **used})
+
+
+def test_a_margin_that_rejects_good_controls_is_walked_down_to_its_floor_and_nothing_else():
+    rounds: list[RoundRecord] = []
+    margins = [9.0]
+    while margins[-1] > 0.3:
+        rounds.append(unanswered(len(rounds) + 1, margins[-1]))
+        review = recommend(rounds, max_changes=4)
+        assert list(changed(review)) == ["critic.instruction_margin"] and not review.stop
+        why = f"Treated: the instruction margin of {margins[-1]} accepts 0% of good controls."
+        assert why in review.diagnosis
+        assert review.distrusted_metrics == ()
+        floors = {"critic.instruction_margin": 0.2000775}
+        params = base(rounds).params
+        passed = guard(review, params, max_changes=4, tried=rounds, margin_floors=floors)
+        assert not passed.refused
+        margins.append(changed(review)["critic.instruction_margin"])
+    assert margins == [9.0, 7.0, 5.0, 3.0, 1.0, 0.200078]
+    end = recommend([*rounds, unanswered(6, 0.200078)], max_changes=4)
+    assert end.stop, "nothing is left: three rounds and more kept no more rows"
+
+
+def test_what_stored_rows_say_of_a_lower_margin_is_what_is_foretold():
+    record = unanswered(1, 9.0)
+    none = near(0, {"critic.instruction_margin": 7.0})
+    some = near(30, {"critic.instruction_margin": 7.0}, instruction_acceptance=0.9)
+    foretold = [
+        recommend([record.model_copy(update={"candidates": said})], max_changes=4).predictions[0]
+        for said in ((), (none,), (some,))
+    ]
+    assert [(p.low, p.high, p.probability) for p in foretold] == [
+        (0.2, 0.95, 0.7), (0.0, 0.2, 0.8), (0.72, 1.0, 0.7),
+    ]  # fmt: skip
+
+
+PAIRS = at(critic__pair_margin=1.3, response__temperature=1.0)
+LOWER = {"critic.pair_margin": 0.808627}
+
+
+@pytest.mark.parametrize(
+    ("candidates", "expected"),
+    [
+        ((near(200, LOWER, pair_acceptance=0.9),), LOWER),
+        ((near(200, LOWER, pair_acceptance=0.4),), {"response.temperature": 0.7}),
+        ((near(20, LOWER, pair_acceptance=0.9),), {"response.temperature": 0.7}),
+        ((near(200, LOWER, pair_acceptance=None),), {"response.temperature": 0.7}),
+        ((), {"response.temperature": 0.7}),
+    ],
+    ids=["own rows pass", "own rows fail", "other rows pass", "unknown", "not asked"],
+)
+def test_a_pair_margin_is_lowered_first_where_it_alone_decides(candidates, expected):
+    record = measured(params=PAIRS, pair_acceptance=40)
+    used = {"true_accept": 0.67, "floor": 0.8086264999999999}
+    assert changed(recommend([judged(record, "pair", *candidates, **used)], max_changes=4)) == (
+        expected
+    )
+
+
+def test_a_margin_whose_gate_passes_is_not_at_fault_whatever_controls_say():
+    record = measured(params=at(critic__instruction_margin=1.0), repetition=18, rows=LOOP)
+    record = judged(record, "instruction", true_accept=0.4, floor=0.2)
+    assert record.metric("instruction_acceptance")["verdict"] == "PASS"
+    assert changed(recommend([record], max_changes=4)) == {"response.temperature": 0.7}
+
+
+@pytest.mark.parametrize("subject", ["instruction", "pair"])
+def test_a_margin_goes_last_where_nothing_else_is_left_and_never_below_its_floor(subject):
+    name = f"critic.{subject}_margin"
+    end = at(fewshot__count=12, fewshot__set="wide").replace({name: 1.3})
+    record = measured(params=end, **{f"{subject}_acceptance": 40})
+    assert recommend([record], max_changes=4).stop, "locked: controls certify no range"
+    lower = judged(record, subject, true_accept=0.67, floor=0.8)
+    assert changed(recommend([lower], max_changes=4)) == {name: 0.8}
+    assert recommend([judged(record, subject, true_accept=0.67, floor=1.3)], max_changes=4).stop
+
+
+HOT = at(response__temperature=1.6, instruction__temperature=1.2)
+CALMER = {"response.temperature": 1.3, "instruction.temperature": 0.9}
+
+
+def test_a_hot_draw_is_calmed_whatever_else_is_tried_and_no_cap_is_raised_for_it():
+    record = measured(params=HOT, token_limit=80, rows=LONG, runaway=0)
+    assert changed(recommend([record], max_changes=4)) == CALMER
+    many = measured(params=HOT, duplicates=80)
+    assert changed(recommend([many], max_changes=4)) == {
+        **CALMER, "topics": "hints", "fewshot.rotation": "rotate",
+    }  # fmt: skip
+
+
+def test_a_hot_draw_is_calmed_on_though_no_round_was_better_and_not_where_that_did_harm():
+    rounds = [
+        measured(i + 1, at(response__temperature=t), kept=20, pair_acceptance=40)
+        for i, t in enumerate((2.0, 1.7, 1.4, 1.1))
+    ]
+    assert changed(recommend(rounds, max_changes=4)) == {"response.temperature": 0.8}
+    worse = [
+        measured(1, at(response__temperature=1.6), kept=120, token_limit=80, rows=LONG),
+        measured(2, at(response__temperature=1.3), kept=60, token_limit=80, rows=LONG),
+    ]
+    assert changed(recommend(worse, max_changes=4)) == {"response.max_new_tokens": 200}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", STARTS)
+def test_the_rules_reach_a_pass_from_every_bad_start(tmp_path, start):
+    found = run_cell(start, "rules", 11, folder=tmp_path, engine="scripted")
+    assert found.passed and found.rounds <= 6, found.path
+
+
+def test_a_gate_that_would_cost_a_long_pilot_is_treated_beside_what_fails():
+    record = measured(params=at(response__temperature=0.2), repetition=8, duplicates=80)
+    near_limit = {"verdict": "INSUFFICIENT", "rows_needed": 588}
+
+    def told(**gate: Any) -> tuple[str, ...]:
+        table = tuple(m | gate if m["name"] == "repetition" else m for m in record.metrics)
+        return gather([record.model_copy(update={"metrics": table})]).troubles()
+
+    assert told(**near_limit) == ("yield", "repetition")
+    assert told(**near_limit | {"rows_needed": 150}) == ("yield",)
+    assert told(**near_limit | {"n": 95}) == ("yield",)
+    assert told(**near_limit | {"count": 2}) == ("yield",)
+    assert told(**near_limit | {"reason": "uncertified: 0.4"}) == ("yield",)
 
 
 def test_no_rule_lowers_a_temperature_below_the_moderate_range():
@@ -462,21 +611,53 @@ _ROWS = st.lists(
 ).map(tuple)
 
 
+_USED = st.fixed_dictionaries(
+    {
+        "margin": st.none() | st.floats(-20, 20),
+        "true_accept": st.none() | st.floats(0, 1),
+        "floor": st.none() | st.floats(-20, 20),
+    }
+)
+_JUDGED = st.dictionaries(st.sampled_from(("instruction", "pair")), _USED)
+
+
+def with_margins(record: RoundRecord, used: dict[str, dict[str, float | None]]) -> RoundRecord:
+    """The round at these margins, with what controls and stored rows say of them and lower ones."""
+    margins = {f"critic.{s}_margin": found["margin"] for s, found in used.items()}
+    lower = tuple(
+        near(
+            200,
+            {name: ceil(max(value - 2.0, -20.0) * 1e6) / 1e6},
+            **dict.fromkeys(METRICS[6:8], 0.9),
+        )
+        for name, value in margins.items()
+        if value is not None
+    )
+    params = record.params.replace(margins)
+    changes = {"params": params, "critics": {"used": used}, "candidates": lower}
+    return record.model_copy(update=changes)
+
+
 @settings(max_examples=80, deadline=None)
-@given(st.lists(st.tuples(_PARAMS, st.integers(0, 100), _COUNTS, _ROWS), min_size=1, max_size=5))
-def test_whatever_was_measured_the_guard_refuses_nothing_of_a_recommendation(history):
+@given(
+    st.lists(st.tuples(_PARAMS, st.integers(0, 100), _COUNTS, _ROWS), min_size=1, max_size=5),
+    _JUDGED,
+)
+def test_whatever_was_measured_the_guard_refuses_nothing_of_a_recommendation(history, used):
     rounds = [
-        measured(i + 1, params, n=100, kept=kept, rows=rows, distinct=20_000.0, **counts)
+        with_margins(
+            measured(i + 1, params, n=100, kept=kept, rows=rows, distinct=20_000.0, **counts), used
+        )
         for i, (params, kept, counts, rows) in enumerate(history)
     ]
     review = recommend(rounds, max_changes=4)
     assert parse_review(review.model_dump_json()) == review
     assert review == recommend(rounds, max_changes=4)
     assert review.stop != bool(review.changes)
-    tried = [record.params for record in rounds]
-    guarded = guard(review, base(rounds).params, max_changes=4, tried=tried)
+    floors = {f"critic.{s}_margin": f["floor"] for s, f in used.items() if f["floor"] is not None}
+    guarded = guard(review, base(rounds).params, max_changes=4, tried=rounds, margin_floors=floors)
     assert not guarded.refused
-    assert not review.changes or guarded.params not in tried
+    assert not review.changes or guarded.params not in [record.params for record in rounds]
 
 
 def damaged(record: RoundRecord, what: dict[str, str], *, replayed: bool) -> RoundRecord:
@@ -514,14 +695,18 @@ _DAMAGE = st.dictionaries(
     st.lists(
         st.tuples(_PARAMS, st.integers(0, 100), _COUNTS, _DAMAGE, st.booleans()),
         min_size=1, max_size=4,
-    )
+    ),
+    _JUDGED,
 )  # fmt: skip
-def test_the_rules_answer_whatever_is_missing(history):
+def test_the_rules_answer_whatever_is_missing(history, used):
     """Their opinion stands beside every other reviewer's, so nothing may stop them."""
     rounds = [
-        damaged(
-            measured(i + 1, params, n=100, kept=kept, distinct=20_000.0, **counts),
-            damage, replayed=replayed and i > 0,
+        with_margins(
+            damaged(
+                measured(i + 1, params, n=100, kept=kept, distinct=20_000.0, **counts),
+                damage, replayed=replayed and i > 0,
+            ),
+            used,
         )
         for i, (params, kept, counts, damage, replayed) in enumerate(history)
     ]  # fmt: skip

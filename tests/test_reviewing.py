@@ -1,6 +1,7 @@
 """agent/stages/reviewing.py: what a harmful, an idle and a paid review do to a run."""
 
 import os
+import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,6 +103,54 @@ def test_a_harmful_round_is_undone_and_the_next_changes_apply_to_the_best(
     assert "the reviewer recommends no change" in ending.reason
     assert "the best of 3 settings was round" in ending.reason
     assert verify(tmp_path, "r", renders=Kept(most=1)).differing == []
+
+
+def test_a_stop_string_that_cuts_good_rows_is_refused_with_counts(
+    tmp_path: Path, never_passing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scripted model sets no marks in good answers, so here words may be stop strings."""
+    monkeypatch.setattr("agent.stops.stop_refusal", lambda text: None)
+    asked = {"response.stop": [*STOPS, " and "], "topics": "hints"}
+    _, rounds, _ = worked(tmp_path, never_passing, monkeypatch, Told(asked))
+    review = rounds[0].review
+    assert review is not None and [c.parameter for c in review.applied] == ["topics"]
+    (refused,) = review.refused
+    found = re.fullmatch(r"stop string ' and ' would cut (\d+) of (\d+) good rows", refused.why)
+    assert found is not None and 0 < 0.05 * int(found[2]) < int(found[1]) <= int(found[2])
+    assert rounds[1].params.response.stop == tuple(STOPS)
+
+
+class ToldTwice(Told):
+    """Asks again, with a longer request, before it answers."""
+
+    def review(self, learnings: str, rounds: Sequence[RoundRecord], *, pay: Pay) -> Review:
+        first = super().review(learnings, rounds, pay=pay)
+        with pay(2 * WORST_CASE) as bill:
+            bill.cost_micro = COST
+        return first
+
+
+def test_the_most_that_is_recorded_is_that_of_the_first_request(
+    tmp_path: Path, never_passing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, rounds, shown = worked(tmp_path, never_passing, monkeypatch, ToldTwice())
+    review = rounds[0].review
+    assert review is not None and (review.requests, review.cost_usd) == (2, 2 * COST / 1e6)
+    assert review.at_most_usd == WORST_CASE / 1e6
+    assert any(line.startswith("round 1: request 2, at most $0.0246") for line in shown)
+
+
+def test_after_a_revert_stored_rows_are_asked_about_the_setting_that_changes_apply_to(
+    tmp_path: Path, never_passing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, rounds, _ = worked(tmp_path, never_passing, monkeypatch, Told(HARM))
+    first, harmed = rounds
+    assert harmed.review is not None and harmed.review.base == 1
+    changes = [known.changes for known in harmed.candidates]
+    assert changes and all("response.stop" not in c or len(c["response.stop"]) > 4 for c in changes)
+    tried = {run.stop for run in harmed.stop_candidates}
+    assert tried.isdisjoint(first.params.response.stop), "the base has these already"
+    assert all(first.params.replace(c) != first.params for c in changes)
 
 
 def told_of_the_money(record: RoundRecord, shown: list[str]) -> None:

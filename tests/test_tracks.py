@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from bookkeeping import in_memory
-from builders import review, round_record, run_record, story
+from builders import metrics, review, round_record, run_record, story
 
 from agent import index, runner
 from agent import tracks as tracked
@@ -94,6 +94,23 @@ def test_what_is_undone_is_laid_to_whoever_proposed_it() -> None:
     by_rules = proposed.model_copy(update={"reviewer": "rules"})
     rounds[1] = rounds[1].model_copy(update={"review": by_rules})
     assert {t.reviewer: t.reverted for t in of_rounds(rounds)} == {"rules": 1, LLM: 0}
+
+
+@pytest.mark.parametrize(
+    ("kept", "step", "lost"),
+    [(10, "STOP_ROUNDS", 1), (45, "STOP_ROUNDS", 0), (10, "APPROVE", 0)],
+    ids=["clearly worse", "about the same", "passed"],
+)
+def test_a_last_round_that_is_clearly_worse_is_laid_to_its_reviewer_too(
+    memory: Path, kept: int, step: str, lost: int
+) -> None:
+    tables = [metrics({}, n=100, generated=100, kept=k, distinct=None) for k in (50, kept)]
+    first, last = (round_record(i + 1, metrics=t, review=None) for i, t in enumerate(tables))
+    asked = first.model_copy(update={"review": review({}, [])})
+    rounds = [asked, last.model_copy(update={"step": step})]
+    assert [t.reverted for t in of_rounds(rounds)] == [lost]
+    make(memory, "a", rounds)
+    assert [t.reverted for t in tracks(memory).by_reviewer] == [lost]
 
 
 def test_one_run_is_counted_as_all_are(memory: Path) -> None:
@@ -232,6 +249,38 @@ def rewritten(run: Path, **prediction: Any) -> None:
     path.write_text(json.dumps(record), encoding="utf-8")
 
 
+def said_otherwise(run: Path, **values: Any) -> None:
+    path = run / "rounds" / "02.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["review"].update(values.pop("review", {}))
+    path.unlink()
+    path.write_text(json.dumps(record | values), encoding="utf-8")
+
+
+def endless_round(run: Path) -> None:
+    said_otherwise(run, round=10**30)
+
+
+def round_zero(run: Path) -> None:
+    said_otherwise(run, round=0)
+
+
+def paid_back(run: Path) -> None:
+    said_otherwise(run, review={"cost_usd": -1e9})
+
+
+def beyond_all_sums(run: Path) -> None:
+    said_otherwise(run, review={"cost_usd": 1.7e308})
+
+
+def endless_rows(run: Path) -> None:
+    said_otherwise(run, funnel={"generated": 10**30, "answered": 10**30, "unflagged": 1})
+
+
+def more_than_all(run: Path) -> None:
+    said_otherwise(run, funnel={"generated": 9, "answered": 9, "unflagged": 10})
+
+
 def impossible(run: Path) -> None:
     rewritten(run, probability=5.0)
 
@@ -242,9 +291,12 @@ def not_a_number(run: Path) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [no_json, renamed, linked, linked_rounds, piped_round, impossible, not_a_number],
+    [
+        no_json, renamed, linked, linked_rounds, piped_round, impossible, not_a_number,
+        endless_round, round_zero, paid_back, beyond_all_sums, endless_rows, more_than_all,
+    ],
     ids=lambda d: d.__name__,
-)
+)  # fmt: skip
 def test_a_damaged_run_is_skipped_and_counted(
     reports: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -392,6 +444,15 @@ def test_verify_takes_earlier_runs_as_told_and_finds_a_changed_figure(
         json.dumps(run, sort_keys=True, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     assert "report.md" in [check.name for check in verify(reports, "second").differing]
+
+
+def test_a_run_begins_whatever_other_runs_records_say(memory: Path, scripted_yaml: Path) -> None:
+    for run_id, damage in (("a", endless_round), ("b", beyond_all_sums), ("c", beyond_all_sums)):
+        make(memory, run_id)
+        damage(memory / run_id)
+    make(memory, "d")
+    create_run(memory, "r", load_config(scripted_yaml), show=QUIET)
+    assert RunStore.open(memory, "r").load_run().tracks == of_rounds(undone_story())
 
 
 def test_a_run_begins_whatever_the_index_is(memory: Path, scripted_yaml: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from fake_server import refusal, serving
+from fake_server import chat, refusal, serving
 from renders import Kept
 from typer.testing import CliRunner
 
@@ -26,7 +26,7 @@ from agent.config_file import check_config, load_config
 from agent.errors import ReviewerError, RunError
 from agent.lock import RunLock
 from agent.records import RunRecord
-from agent.session import create_run
+from agent.session import Session, create_run
 from agent.stages import reviewing
 from agent.verify import rendering
 from agent.verify.check import verify
@@ -182,6 +182,43 @@ def test_a_run_that_holds_says_why(tmp_path: Path, scripted_yaml: Path) -> None:
     found = look(tmp_path / "reports")
     assert names(found) == []
     assert any("why the run is held" in what for what in found.unverifiable)
+
+
+def _advice(*changes: tuple[str, Any]) -> str:
+    told = [{"parameter": name, "value": value, "reason": "to see"} for name, value in changes]
+    expected = {"metric": "runaway", "low": 0.0, "high": 0.4, "probability": 0.5}
+    return json.dumps({"diagnosis": "unclear", "changes": told, "predictions": [expected],
+                       "distrusted_metrics": [], "confidence": 0.5, "stop": False})  # fmt: skip
+
+
+def test_a_run_killed_before_its_last_reports_is_genuine(
+    tmp_path: Path, scripted_yaml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, calls = Session.write_reports, iter(range(9))
+
+    def die(self: Session) -> None:
+        if next(calls) == 1:
+            raise SystemExit(9)
+        write(self)
+
+    monkeypatch.setattr(Session, "write_reports", die)
+    replies = [_advice(("response.temperature", 0.45)), _advice()]
+    with serving([chat(text, usage=(1000, 100)) for text in replies]) as provider:
+        scripted_yaml.write_text(
+            "engine: {kind: scripted}\n"
+            f"reviewer: {{kind: llm, model: fake, base_url: '{provider.url}', "
+            "timeout_seconds: 5}\n"
+            "prices: {reviewers: {fake: {input_usd_per_million: 1, output_usd_per_million: 2}}}\n",
+            encoding="utf-8",
+        )
+        with pytest.raises(SystemExit):
+            runner.start(tmp_path / "reports", load_config(scripted_yaml), "r", QUIET)
+    found = look(tmp_path / "reports")
+    assert names(found) == []
+    assert "report.md" in {check.name for check in found.left_out}
+    report = tmp_path / "reports" / "r" / "report.md"
+    report.write_text(report.read_text(encoding="utf-8") + "x", encoding="utf-8")
+    assert names(look(tmp_path / "reports")) == ["report.md"]
 
 
 def test_a_run_that_is_being_worked_on_says_so(done: Path, copy: Path) -> None:

@@ -15,6 +15,8 @@ from agent.tracks import of_rounds
 
 ENOUGH: Final = 20
 """Measured predictions before a reviewer is judged in words."""
+INDEPENDENT: Final = "(if predictions of one round are taken as independent)"
+"""What a judgement against a reviewer rests on."""
 _TAIL: Final = 0.025
 
 
@@ -58,17 +60,19 @@ def judgement(track: Track) -> str:
 
     *Claims too much* or *too little*: so many hits or fewer (or more) have a chance of at most
     2.5 % if every claim is right, taken as binomial at the mean claim, which errs on the careful
-    side (Hoeffding, Annals of Mathematical Statistics 27, 1956). *Constant guess*: claiming one's
-    own share of hits every time, the reference of a skill score (Murphy, Journal of Applied
-    Meteorology 12, 1973).
+    side (Hoeffding, Annals of Mathematical Statistics 27, 1956). That takes predictions as
+    independent, while those of one round share its rows and come true or fail together: of such,
+    more than 2.5 % are this far off by chance, so the words say what they rest on. *Constant
+    guess*: claiming one's own share of hits every time, the reference of a skill score (Murphy,
+    Journal of Applied Meteorology 12, 1973).
     """
     hits, count = track.hits, track.predictions
     if count < ENOUGH or track.claimed is None or track.brier is None:
         return f"fewer than {ENOUGH} predictions measured, too few to judge"
     if _at_most(hits, count, track.claimed) <= _TAIL:
-        words = "claims too much"
+        words = f"claims too much {INDEPENDENT}"
     elif _at_most(count - hits, count, 1 - track.claimed) <= _TAIL:
-        words = "claims too little"
+        words = f"claims too little {INDEPENDENT}"
     else:
         words = "claims about what holds"
     constant = hits * (count - hits) / count**2

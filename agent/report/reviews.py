@@ -167,7 +167,8 @@ def _audits(review: ReviewRecord) -> tuple[str, ...]:
 def advice_words(review: ReviewRecord) -> str:
     """All that follows from a review: what is undone, and what is changed; empty if nothing is."""
     back = [f"back to round {review.base}"] if review.base is not None else []
-    return "; ".join([*back, *map(change_words, review.applied)])
+    none = [f"nothing, {len(review.refused)} refused"] if review.refused else []
+    return "; ".join([*back, *(map(change_words, review.applied) if review.applied else none)])
 
 
 def review_table(rounds: Sequence[RoundRecord]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.best import base, kept_share
+from agent.guard import WIDEST
 from agent.records import RoundRecord
 from agent.review_records import Change, Prediction, Review
 from agent.reviewers.base import Pay
@@ -153,7 +154,8 @@ def _review(
     best = max(bought, key=objective)
     share = max((kept_share(record) or 0.0 for record in bought), default=0.0)
     low = round(min(max(share, _LEAST_KEPT), _MOST_KEPT), 4)
-    expected = Prediction(metric="raw_acceptance", low=low, high=1.0, probability=0.5)
+    high = min(round(low + WIDEST, 4), 1.0)
+    expected = Prediction(metric="raw_acceptance", low=low, high=high, probability=0.5)
     return Review(
         diagnosis=_diagnosis(bought, best, now),
         changes=tuple(_change(name, value, now.params) for name, value in moved.items()),

@@ -15,6 +15,7 @@ from agent.best import clearly_worse
 from agent.records import RoundRecord
 from agent.review_records import StopDryRun
 from agent.reviewers.markers import Row
+from pipeline.critics.scores import SUBJECTS
 from pipeline.params import TUNABLE, GenParams, ParamValue
 
 GATES: Final = (
@@ -33,6 +34,8 @@ _MANY_DUPLICATES: Final = 0.2
 SOME_DUPLICATES: Final = 0.05
 """Share of repeats below which a short yield has other reasons."""
 _ENOUGH_BAD_ROWS: Final = 3
+_MANY_ROWS: Final = 200
+_HALF: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,28 @@ class Evidence:
         """Share of all responses that one stop string ended."""
         return self.record.stops.get(stop, 0) / max(sum(self.record.stops.values()), 1)
 
+    def judged(self, subject: str) -> Mapping[str, Any]:
+        """What controls say of the margin in use; empty where none was set."""
+        used = (self.record.critics or {}).get("used", {})
+        return used.get(subject) or {}
+
+    def rejects_good(self, subject: str) -> bool:
+        """Whether the margin in use rejects most good controls and its gate does not pass."""
+        accepted = self.judged(subject).get("true_accept")
+        rejects = accepted is not None and accepted < _HALF
+        return rejects and not self.passes(f"{subject}_acceptance")
+
+    def rejection(self, subject: str) -> str:
+        """What is wrong with a margin that :meth:`rejects_good`, in words."""
+        margin = self.params.get(f"critic.{subject}_margin")
+        share = self.judged(subject)["true_accept"]
+        return f"the {subject} margin of {margin} accepts {share:.0%} of good controls"
+
+    def passes(self, gate: str) -> bool:
+        """Whether a gate passed."""
+        metric = self.record.metric(gate)
+        return metric is not None and metric["verdict"] == "PASS"
+
     def value(self, name: str) -> float | None:
         """A metric's value; None if it was not measured."""
         metric = self.record.metric(name)
@@ -97,7 +122,13 @@ class Evidence:
         return f"{name} {metric['count']}/{metric['n']} ({metric['value']:.1%}{limit})"
 
     def troubles(self) -> tuple[str, ...]:
-        """Gates to treat, in order: those that fail or are on the wrong side of their limit."""
+        """Gates to treat, in order: those that fail or are on the wrong side of their limit.
+
+        Those whose decision would cost a long pilot come last.
+        Where the instruction margin is at fault nothing else can be told from the rows.
+        """
+        if self.rejects_good("instruction"):
+            return ("instruction_acceptance",)
         found = [name for name in GATES if self._troubled(name)]
         duplicates = self.value("duplicates") or 0.0
         if "yield" in found and len(found) > 1 and duplicates < SOME_DUPLICATES:
@@ -106,17 +137,23 @@ class Evidence:
             found.append("yield")
         if not self.record.funnel.get("accepted", 1) and "instruction_acceptance" not in found:
             found.append("instruction_acceptance")
-        return tuple(found) or self._undecided()
+        if not found:
+            return self._undecided()
+        return (*found, *(n for n in GATES if n not in found and self._is_costly(n)))
 
     def uncertified(self) -> tuple[str, ...]:
-        """Gates whose detector or critic says nothing here."""
-        return tuple(m["name"] for m in self.record.metrics if _is_uncertified(m))
+        """Gates whose detector or critic says nothing here, and to which no margin is to blame."""
+        cured = {f"{s}_acceptance" for s in SUBJECTS if self.rejects_good(s)}
+        names = (m["name"] for m in self.record.metrics if _is_uncertified(m))
+        return tuple(name for name in names if name not in cured)
 
     def bars(self, name: str, value: ParamValue) -> bool:
         """Whether moving ``name`` to ``value`` was already found to make things worse."""
         return (name, _direction(self.params.get(name), value)) in self.barred
 
     def _troubled(self, name: str) -> bool:
+        if name == "pair_acceptance" and self.rejects_good("pair"):
+            return True
         metric = self.record.metric(name)
         if metric is None or metric["value"] is None or _is_uncertified(metric):
             return False
@@ -124,6 +161,14 @@ class Evidence:
             few = metric["threshold"].startswith("<") and (metric["count"] or 0) < _ENOUGH_BAD_ROWS
             return not few and not _on_the_right_side(metric)
         return bool(metric["verdict"] == "FAIL")
+
+    def _is_costly(self, name: str) -> bool:
+        """Whether a gate is so near its limit that deciding it would more than double a pilot."""
+        metric = self.record.metric(name)
+        if metric is None or metric["verdict"] != "INSUFFICIENT" or _is_uncertified(metric):
+            return False
+        seen = metric["n"] >= _MANY_ROWS and (metric["count"] or 0) >= _ENOUGH_BAD_ROWS
+        return bool(seen and (metric["rows_needed"] or 0) > metric["n"])
 
     def _undecided(self) -> tuple[str, ...]:
         """Where nothing is wrong but something is undecided: the gate nearest to its limit."""

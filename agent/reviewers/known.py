@@ -26,7 +26,7 @@ def refuted(e: Evidence, changes: Mapping[str, Any], gate: str | None = None) ->
     """Whether on stored rows the changes fail ``gate``, or another one that passes now."""
     known = _known(e, changes)
     failed = {name for name, said in known.verdicts.items() if said == "FAIL"} if known else set()
-    return gate in failed or any(_passes(e, name) for name in failed)
+    return gate in failed or any(e.passes(name) for name in failed)
 
 
 def left_running(e: Evidence, rows: Sequence[Row], stops: Mapping[str, Any]) -> tuple[float, str]:
@@ -60,8 +60,3 @@ def best_cap(e: Evidence, stops: Mapping[str, Any]) -> Candidate | None:
 
 def _known(e: Evidence, changes: Mapping[str, Any]) -> Candidate | None:
     return next((c for c in e.record.candidates if c.changes == changes), None)
-
-
-def _passes(e: Evidence, gate: str) -> bool:
-    metric = e.record.metric(gate)
-    return metric is not None and metric["verdict"] == "PASS"

@@ -7,7 +7,7 @@ else by the rows that a record shows. Whether a string may be used at all is ``a
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from agent.review_records import StopDryRun
@@ -57,10 +57,11 @@ def proposed_stops(
         flagged: Rows that ran on or leaked a marker; asked where there are no ``runs``.
         good: Rows with no flag; a string that one of them holds is left out.
         runs: What each string would do to all stored rows, the most useful one first. One that
-            cuts too many good rows, or more than it ends bad ones, is left out.
+            cuts too many good rows beside those before it, or more than it ends bad ones, is
+            left out.
     """
     if runs:
-        seen = [r.stop for r in runs if not cuts_too_much(r) and r.cut <= r.ended]
+        seen = list(_sparing(runs))
     else:
         listed = [*(mark for mark, _ in marks_of(flagged).most_common()), *DEFAULT_STOPS]
         seen = [c for c in listed if not any(c in (row["clean"] or "") for row in good)]
@@ -70,6 +71,16 @@ def proposed_stops(
             # A longer one that was just added would never fire beside it.
             chosen = [s for s in chosen if s in current or stop not in s] + [stop]
     return tuple(chosen[:_MOST])
+
+
+def _sparing(runs: Sequence[StopDryRun]) -> Iterator[str]:
+    """Strings that do more good than harm, as many as cut few rows though no two cut the same."""
+    cut = 0
+    for run in runs:
+        together = run.model_copy(update={"cut": cut + run.cut})
+        if run.cut <= run.ended and not cuts_too_much(together):
+            cut += run.cut
+            yield run.stop
 
 
 def share_ended(rows: Sequence[Row], stops: Sequence[str]) -> float | None:

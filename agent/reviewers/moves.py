@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agent.guard import WIDEST
 from agent.review_records import Change, Prediction
 from agent.reviewers.evidence import Evidence
 from pipeline.params import TUNABLE
@@ -21,6 +22,8 @@ class Remedy:
     """What to change; never empty."""
     prediction: Prediction
     """What becomes of the metric."""
+    pressing: bool = False
+    """Whether it is taken though no round of late was better: rows or controls speak for it."""
 
 
 def toward(
@@ -63,7 +66,7 @@ def change(name: str, value: Any, reason: str) -> Change:
 
 
 def prediction(metric: str, low: float, high: float, probability: float) -> Prediction:
-    """A registered expectation, rounded, of a rate."""
-    return Prediction(
-        metric=metric, low=round(low, 4), high=round(min(high, 1.0), 4), probability=probability
-    )
+    """A registered expectation, rounded, of a rate; no wider than one that can be held to."""
+    low = round(low, 4)
+    high = round(min(high, 1.0, low + WIDEST), 4)
+    return Prediction(metric=metric, low=low, high=high, probability=probability)

@@ -1,7 +1,9 @@
 """How far one review can move each parameter: the guard's bounds, as ranges to draw from.
 
-For reviewers that search instead of reasoning. The one idea: whatever is drawn from a span is a
-change that the guard lets through, so a search never wastes a round on a refusal.
+For reviewers that search instead of reasoning. The one idea: whatever is drawn from a span is
+within the guard's bounds, so a search wastes hardly a round on a refusal. What stored rows say of
+stop strings is known here of the strings that a round's record names, not of the others: the guard
+asks the rows themselves, and may refuse a set that was drawn.
 """
 
 from collections import Counter

@@ -7,6 +7,7 @@ among them is ``agent/reviewers/rules.py``'s work.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from agent.review_records import Prediction
@@ -14,11 +15,13 @@ from agent.reviewers.evidence import SOME_DUPLICATES, Evidence
 from agent.reviewers.known import best_cap, left_running, refuted, stops_to_add
 from agent.reviewers.markers import proposed_stops, share_ended
 from agent.reviewers.moves import Remedy, change, choice, prediction, together_or_alone, toward
+from agent.reviewers.rejections import lower_margin, margin_at_fault
 
 _MODERATE: Final = 0.7
 _COOLEST: Final = 0.4
 _WARMEST: Final = 1.0
 _ENOUGH_ROWS: Final = 3
+_TEMPERATURES: Final = ("instruction.temperature", "response.temperature")
 _SURELY_LESS: Final = 0.95
 """The highest rate that is still predicted: up to 1 would foretell nothing."""
 _RUN_ON_SHARE: Final = 0.9  # of cap hits, where no stop string is set and no sample says otherwise
@@ -52,10 +55,12 @@ def delimiter_leak(e: Evidence) -> Iterator[Remedy]:
 def token_limit(e: Evidence) -> Iterator[Remedy]:
     """The cap that stored rows know to be enough; else a higher one.
 
-    A moderately higher one while most hits are run-ons that stop strings end.
+    A moderately higher one while most hits are run-ons that stop strings end; the same one while
+    the draw is hot, as nonsense ends at no cap.
     """
     rate, limit = e.rate("token_limit"), e.limit("token_limit")
-    if (known := best_cap(e, stops_to_add(e, e.flagged_by("token_limit")))) is not None:
+    known = best_cap(e, stops_to_add(e, e.flagged_by("token_limit")))
+    if known is not None and not _is_hot(e):
         value = known.values["token_limit"] or 0.0
         running = known.values["runaway"] or 0.0
         found = f"{value:.1%} hit the cap and {running:.1%} run on"
@@ -67,7 +72,7 @@ def token_limit(e: Evidence) -> Iterator[Remedy]:
     factor = 2.0 if rest >= 3 * limit else 1.5 if run_ons < 0.5 else 1.25
     cap = e.params.response.max_new_tokens
     value = min(round(cap * factor), 1024)
-    if value > cap:
+    if value > cap and not _is_hot(e):
         reason = f"{rate:.0%} hit the cap of {cap}, of which {run_ons:.0%} are run-ons"
         yield Remedy(
             (change("response.max_new_tokens", value, reason),),
@@ -113,7 +118,8 @@ def empty(e: Evidence) -> Iterator[Remedy]:
 
 
 def instruction_acceptance(e: Evidence) -> Iterator[Remedy]:
-    """Moderate sampling of instructions, then more and wider examples."""
+    """A margin that is too high, moderate sampling of instructions, more and wider examples."""
+    yield from margin_at_fault(e, "instruction")
     expected = _higher(e, "instruction_acceptance")
     reason = "critics react to what they are given, and moderate sampling writes best"
     moves = (
@@ -124,10 +130,12 @@ def instruction_acceptance(e: Evidence) -> Iterator[Remedy]:
     yield from together_or_alone(moves, expected)
     for remedy in _clearer_examples(e, "instruction_acceptance"):
         yield Remedy(remedy.changes, expected)
+    yield from lower_margin(e, "instruction")
 
 
 def pair_acceptance(e: Evidence) -> Iterator[Remedy]:
-    """A moderate draw of responses, then more and wider examples."""
+    """A margin that is too high, a moderate draw of responses, more and wider examples."""
+    yield from margin_at_fault(e, "pair")
     expected = _higher(e, "pair_acceptance")
     temperature = e.params.response.temperature
     target = min(max(temperature, _COOLEST), _MODERATE)
@@ -139,6 +147,7 @@ def pair_acceptance(e: Evidence) -> Iterator[Remedy]:
     yield from together_or_alone(moves, expected)
     for remedy in _clearer_examples(e, "pair_acceptance"):
         yield Remedy(remedy.changes, expected)
+    yield from lower_margin(e, "pair")
 
 
 def distinctness(e: Evidence) -> Iterator[Remedy]:
@@ -148,7 +157,7 @@ def distinctness(e: Evidence) -> Iterator[Remedy]:
     """
     duplicates = e.value("duplicates") or 0.0
     if duplicates < SOME_DUPLICATES:
-        yield from _calmer_draws(e)
+        yield from calmer_draws(e, above=_MODERATE)
     expected = prediction("duplicates", 0.0, max(0.02, 0.7 * duplicates), 0.7)
     hints = choice(e, "topics", "hints", "names something else to write about in each prompt")
     other = {"fixed": "rotate", "rotate": "pool"}.get(e.params.fewshot.rotation)
@@ -174,12 +183,23 @@ REMEDIES: Final[dict[str, Callable[[Evidence], Iterator[Remedy]]]] = {
 """Remedies by the gate that they treat."""
 
 
-def _calmer_draws(e: Evidence) -> Iterator[Remedy]:
-    share = max(e.value("raw_acceptance") or 0.0, 1 - _SURELY_LESS)
-    names = ("instruction.temperature", "response.temperature")
-    reason = "few rows repeat, so the yield is lost to quality"
-    moves = [toward(e, name, _MODERATE, reason, up=False) for name in names]
-    yield from together_or_alone(moves, prediction("raw_acceptance", share, 1.0, 0.65))
+def calmer_draws(e: Evidence, *, above: float = _WARMEST) -> Iterator[Remedy]:
+    """Temperatures that are ``above`` a value go one step toward the moderate range."""
+    reason = f"above {above:g} rows are lost to quality"
+    moves = [toward(e, n, _MODERATE, reason) for n in _TEMPERATURES if _warmer(e, n, above)]
+    for remedy in together_or_alone(moves, _higher(e, "raw_acceptance")):
+        yield replace(remedy, pressing=above == _WARMEST)
+
+
+def _is_hot(e: Evidence) -> bool:
+    """Whether the draw of responses is hot and can still be calmed."""
+    name = "response.temperature"
+    return _warmer(e, name, _WARMEST) and not e.bars(name, _MODERATE)
+
+
+def _warmer(e: Evidence, name: str, value: float) -> bool:
+    now = e.params.get(name)
+    return isinstance(now, int | float) and now > value
 
 
 def _run_on_share(e: Evidence) -> float:

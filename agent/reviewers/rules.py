@@ -12,13 +12,14 @@ from math import ceil
 from typing import Final
 
 from agent.best import compared, kept_share
-from agent.guard import guard
 from agent.records import RoundRecord
 from agent.review_records import Change, Review
 from agent.reviewers.base import Pay
 from agent.reviewers.evidence import Evidence, gather
 from agent.reviewers.moves import Remedy
-from agent.reviewers.remedies import REMEDIES
+from agent.reviewers.reach import refused
+from agent.reviewers.remedies import REMEDIES, calmer_draws
+from pipeline.critics.scores import SUBJECTS
 from pipeline.params import TUNABLE, GenParams
 
 _FRUITLESS: Final = 3
@@ -40,25 +41,31 @@ class RulesReviewer:
 
 def recommend(rounds: Sequence[RoundRecord], *, max_changes: int) -> Review:
     """What the rules make of ``rounds``, oldest first; the guard refuses none of it."""
-    evidence = gather(rounds)
-    if _fruitless(rounds):
-        return _stop(evidence, rounds, f"No round of the last {_FRUITLESS} kept more rows.")
+    evidence, fruitless = gather(rounds), _fruitless(rounds)
     plans = (_plans(gather(rounds, lenient=x), max_changes) for x in (False, True))
     for remedies in chain.from_iterable(plans):
+        if fruitless and not any(remedy.pressing for remedy in remedies):
+            continue
         review = _review(evidence, rounds, remedies)
-        if review.changes and not _refused(review, evidence, rounds, max_changes):
+        if review.changes and not refused(review, evidence.record, rounds, max_changes):
             return review
+    if fruitless:
+        return _stop(evidence, rounds, f"No round of the last {_FRUITLESS} kept more rows.")
     return _stop(evidence, rounds, "Every remedy known for this was tried or made things worse.")
 
 
 def _plans(evidence: Evidence, max_changes: int) -> Iterator[tuple[Remedy, ...]]:
-    """One remedy for each trouble that has one, the likeliest combination first."""
+    """One remedy for each trouble that has one, the likeliest combination first.
+
+    A hot draw is calmed whatever else is tried.
+    """
+    calmer = [r for r in calmer_draws(evidence) if not _forbidden(r, evidence)][:1]
     options = [
         [r for r in REMEDIES[name](evidence) if not _forbidden(r, evidence)]
         for name in evidence.troubles()
     ]
     for chosen in islice(product(*(choices for choices in options if choices)), _COMBINATIONS):
-        yield tuple(_fit(chosen, max_changes))
+        yield tuple(_fit((*calmer, *chosen), max_changes))
 
 
 def _review(
@@ -73,13 +80,6 @@ def _review(
         distrusted_metrics=evidence.uncertified(),
         confidence=min((p.probability for p in predictions), default=0.5),
     )
-
-
-def _refused(
-    review: Review, evidence: Evidence, rounds: Sequence[RoundRecord], max_changes: int
-) -> bool:
-    tried = [record.params for record in rounds]
-    return bool(guard(review, evidence.params, max_changes=max_changes, tried=tried).refused)
 
 
 def _forbidden(remedy: Remedy, evidence: Evidence) -> bool:
@@ -108,7 +108,8 @@ def _within_reach(now: GenParams, changes: Iterable[Change]) -> tuple[Change, ..
         if isinstance(current, int) and tunable.factor:
             low, high = ceil(current / tunable.factor), int(current * tunable.factor)
             value = min(max(value, low), high)
-        value = round(value, 4) if isinstance(value, float) else value
+        if isinstance(value, float) and value != change.value:
+            value = round(value, 4)
         if value != current:
             moved.append(change.model_copy(update={"value": value}))
     return tuple(moved)
@@ -140,6 +141,7 @@ def _diagnosis(evidence: Evidence, rounds: Sequence[RoundRecord]) -> str:
     if base.round != now.round:
         parts.append(f"{compared(now, base)}: its changes made things worse and are undone.")
     named = [evidence.count(n) for n in evidence.troubles() if evidence.value(n) is not None]
+    named += [evidence.rejection(s) for s in SUBJECTS if evidence.rejects_good(s)]
     parts.append("Treated: " + "; ".join(named) + "." if named else "Nothing to treat.")
     causes = sorted(base.causes.items(), key=lambda item: -item[1])[:3]
     if causes:

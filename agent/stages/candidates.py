@@ -23,6 +23,7 @@ from pipeline.types import Sample
 
 Judge = Callable[[Found, GenParams], Measurement]
 """Measures stored rows as the next pilot of a setting would be judged."""
+_CAP: Final = "response.max_new_tokens"
 _FACTORS: Final = (0.5, 1.0, 1.25, 1.5, 2.0)
 """Caps as multiples of the present one: those that the built-in rules would choose, and half."""
 _MOST_MARKS: Final = 12
@@ -70,13 +71,13 @@ def dry_runs(stored: Sequence[Source], params: GenParams) -> tuple[StopDryRun, .
 
 
 def dry_run(bought: Bought, *, before: int) -> Cuts:
-    """What any string would do to the rows stored before round ``before``; read when asked."""
+    """What strings would cut of the rows stored before round ``before``; read when asked."""
 
     @cache
-    def rows() -> Sequence[Sample]:
-        return _answered(sources(bought, before=before))
+    def good() -> Sequence[Sample]:
+        return [s for s in _answered(sources(bought, before=before)) if not s.flags]
 
-    return lambda stop: _would_do(rows(), stop)
+    return lambda stops: (sum(_loses(s, stops) for s in good()), len(good()))
 
 
 def _answered(stored: Sequence[Source]) -> list[Sample]:
@@ -89,31 +90,32 @@ def _would_do(rows: Sequence[Sample], stop: str) -> StopDryRun:
         stop=stop,
         ended=sum(stop in (s.raw or "") for s in flagged),
         flagged=len(flagged),
-        cut=sum(_loses(s, stop) for s in good),
+        cut=sum(_loses(s, (stop,)) for s in good),
         good=len(good),
     )
 
 
-def _loses(sample: Sample, stop: str) -> bool:
+def _loses(sample: Sample, stops: Sequence[str]) -> bool:
     """Whether the cleaned text would be shorter; what the cleaner takes anyway is no loss."""
     raw = sample.raw or ""
-    at = raw.find(stop)
-    if at < 0:
+    ends = [at for stop in stops if (at := raw.find(stop)) >= 0]
+    if not ends:
         return False
-    return len(clean(raw[:at], instruction=sample.instruction)) < len(sample.clean or "")
+    return len(clean(raw[: min(ends)], instruction=sample.instruction)) < len(sample.clean or "")
 
 
 def _obvious(
     params: GenParams, stops: Sequence[StopDryRun], floors: Mapping[str, float]
 ) -> Iterator[dict[str, Any]]:
-    """At most nine changes: with better stop strings every cap, without them fewer."""
+    """At most eight changes: with better stop strings every cap, without them fewer."""
     now = params.response
     better = proposed_stops(now.stop, runs=stops)
     added: dict[str, Any] = {} if set(better) == set(now.stop) else {"response.stop": list(better)}
     if added:
-        yield from ({"response.max_new_tokens": cap} for cap in _caps(now.max_new_tokens, (2.0,)))
+        doubled = _caps(now.max_new_tokens, (2.0,))
+        yield from ({_CAP: cap} for cap in doubled if cap != now.max_new_tokens)
     for cap in _caps(now.max_new_tokens, _FACTORS):
-        changes = added | ({} if cap == now.max_new_tokens else {"response.max_new_tokens": cap})
+        changes = added | ({} if cap == now.max_new_tokens else {_CAP: cap})
         if changes:
             yield changes
     for name, floor in floors.items():
@@ -123,7 +125,7 @@ def _obvious(
 
 
 def _caps(cap: int, factors: Sequence[float]) -> list[int]:
-    tunable = TUNABLE["response.max_new_tokens"]
+    tunable = TUNABLE[_CAP]
     low, high = int(tunable.low or 1), int(tunable.high or cap)
     wanted = (ceil(cap * f) if f < 1 else round(cap * f) for f in factors)
     return list(dict.fromkeys(min(max(value, low), high) for value in wanted))

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from agent.archive import Bought
+from agent.best import base
 from agent.config import RunConfig
 from agent.policy import Decision, Limits, RoundFacts, Step, next_step
 from agent.records import RoundRecord, SmokeAudit, pilots
@@ -114,6 +115,7 @@ def _facts(round_: Judged, *, pilots: int) -> RoundFacts:
         round=round_.place.round,
         micro_batches=round_.place.micro_batches,
         rows=round_.found.funnel.answered,
+        drawn=round_.found.funnel.generated,
         metrics=round_.found.metrics,
         audit_passed=round_.smoke.passed,
         audit_found="; ".join(failed),
@@ -161,9 +163,7 @@ def record(
     chance = rng(session.config.pilot.seed, "shown", round_.place.round)
     random_rows = chance.sample(answered, min(SHOWN, len(answered)))
     by_margin = certificates(session, round_.params, before=round_.place.round).values()
-    reviewed = decision.step is Step.REVIEW
-    near, stops = _near(session, round_, replayed=replayed) if reviewed else ((), ())
-    return RoundRecord(
+    decided = RoundRecord(
         round=round_.place.round,
         params=round_.params,
         micro_batches=round_.place.micro_batches,
@@ -183,20 +183,30 @@ def record(
         step=decision.step.value,
         reason=decision.reason,
         spend=session.ledger.spend(round_.place.round),
-        candidates=near,
-        stop_candidates=stops,
         replayed=replayed,
     )
+    if decision.step is not Step.REVIEW:
+        return decided
+    earlier = session.store.load_rounds()[: round_.place.round - 1]
+    near, stops = _near(session, round_, base([*earlier, decided]).params, replayed=replayed)
+    return decided.model_copy(update={"candidates": near, "stop_candidates": stops})
 
 
 def _near(
-    session: Session, round_: Judged, *, replayed: bool
+    session: Session, round_: Judged, params: GenParams, *, replayed: bool
 ) -> tuple[tuple[Candidate, ...], tuple[StopDryRun, ...]]:
-    """What all rows stored so far say of the obvious next settings, judged as the next pilot."""
-    place, params = round_.place, round_.params
+    """What all rows stored so far say of the settings near ``params``, judged as the next pilot.
+
+    Args:
+        session: The run.
+        round_: The round that they follow.
+        params: The setting that the next changes apply to.
+        replayed: Whether the round was replayed on stored rows.
+    """
+    place = round_.place
     stored = sources(session, before=place.round)
     if not replayed:
-        stored += (Source(f"round {place.round}", tuple(round_.samples), params),)
+        stored += (Source(f"round {place.round}", tuple(round_.samples), round_.params),)
     next_pilot = alpha_index(session, place) + (not replayed)
 
     def judged(found: Found, wanted: GenParams) -> Measurement:

@@ -1,7 +1,8 @@
 """Audits of the metrics that a reviewer holds to be measured wrongly: on stored rows, for $0.
 
 What a control audit is belongs to the pipeline (``own_plants.py``, ``halves.py``); what follows
-from one is ``certificates`` in ``preflight.py``: a withdrawn metric is uncertified from then on.
+from one is ``certificates`` in ``preflight.py``, a withdrawn metric is uncertified from then on,
+and ``agent/policy.py``, whose run ends, since no round can pass without it.
 The one idea: distrust can only take a certificate away, so that nobody passes a gate by it; and it
 takes it away only where controls say so.
 """

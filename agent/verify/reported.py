@@ -27,13 +27,15 @@ def check(stored: "Stored", past: Past, state: Again) -> None:
             if group_of(name) == "reports" and name not in OWN:
                 stored.leave("reports", name, "it is rendered again when the run pauses or ends")
         return
-    files = _rendered(stored, past, state)
+    files, earlier = _rendered(stored, past, state), _earlier(stored, past)
     pictures = {name: stored.folder.read(name) for name in files if name.endswith(".png")}
     drawn = strangers(pictures)
     for name, content in sorted(files.items()):
         if name in drawn:
             stored.expected.add(name)
             stored.found.add("reports", name, [drawn[name]])
+        elif earlier and stored.folder.read(name) == earlier.get(name) != content:
+            stored.leave("reports", name, "the run was killed before it was rendered again")
         else:
             stored.compare("reports", name, content)
 
@@ -49,6 +51,14 @@ def _rendered(stored: "Stored", past: Past, state: Again) -> Files:
     )
     earlier = [told for told in past.memory.reported if told[0].status == "running"]
     return stored.renders.files(*(earlier[-1] if earlier else (past.memory.runs[-1], rounds)))
+
+
+def _earlier(stored: "Stored", past: Past) -> Files:
+    """What the last but one rendering wrote, of a run that may have died in the last one."""
+    told = [told for told in past.memory.reported if told[0].status == "running"]
+    if past.memory.run.status != "running" or len(told) < 2:
+        return {}
+    return stored.renders.files(*told[-2])
 
 
 def _of_then(stored: "Stored", past: Past, state: Again) -> RunRecord:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agent.best import base, kept_share
+from agent.guard import WIDEST
 from agent.records import RoundRecord
 from agent.review_records import Change, Prediction, Review
 from agent.reviewers.base import Pay
@@ -147,7 +148,8 @@ def _nearest(span: Span, target: ParamValue) -> ParamValue:
 def _review(name: str, rounds: Sequence[RoundRecord], changes: Sequence[Change]) -> Review:
     share = max((kept_share(record) or 0.0 for record in rounds), default=0.0)
     low = round(min(max(share, 0.05), 0.99), 4)
-    expected = Prediction(metric="raw_acceptance", low=low, high=1.0, probability=0.7)
+    high = min(round(low + WIDEST, 4), 1.0)
+    expected = Prediction(metric="raw_acceptance", low=low, high=high, probability=0.7)
     return Review(diagnosis=name, changes=tuple(changes), predictions=(expected,), confidence=0.7)
 
 

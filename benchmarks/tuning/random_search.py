@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from agent.best import base, kept_share
+from agent.guard import WIDEST
 from agent.records import RoundRecord
 from agent.review_records import Change, Prediction, Review
 from agent.reviewers.base import Pay
@@ -51,7 +52,8 @@ def _draw(chance: random.Random, span: Span) -> ParamValue:
 def _review(rounds: Sequence[RoundRecord], moved: dict[str, ParamValue]) -> Review:
     share = max((kept_share(record) or 0.0 for record in rounds), default=0.0)
     low = round(min(max(share, 0.05), 0.99), 4)
-    expected = Prediction(metric="raw_acceptance", low=low, high=1.0, probability=0.5)
+    high = min(round(low + WIDEST, 4), 1.0)
+    expected = Prediction(metric="raw_acceptance", low=low, high=high, probability=0.5)
     return Review(
         diagnosis="drawn at random",
         changes=tuple(

@@ -164,7 +164,7 @@ def prices() -> PricesSection:
 
 def ask(url: str, *, ledger: Ledger, store: RunStore, number: int) -> str | None:
     """Ask for one review with real books; how it failed, or None."""
-    section = ReviewerSection(kind="llm", model="m", base_url=url, timeout_seconds=600)
+    section = ReviewerSection(kind="llm", model="m", base_url=url, timeout_seconds=180)
     reviewer = llm.LlmReviewer(
         section, prices=prices(), api_key="k" * 20, clock=lambda: 0.0, sleep=lambda seconds: None
     )

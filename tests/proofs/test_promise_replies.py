@@ -187,7 +187,7 @@ def test_a_server_of_nonsense_ends_in_a_review_or_a_hold(
         return Play(bodies[number * MAX_REQUESTS + min(asked[number], MAX_REQUESTS) - 1].encode())
 
     def one(number: int) -> Review | None:
-        section = ReviewerSection(kind="llm", model="m", base_url=server.url, timeout_seconds=600)
+        section = ReviewerSection(kind="llm", model="m", base_url=server.url, timeout_seconds=180)
         reviewer = LlmReviewer(
             section, prices=prices(), api_key="k" * 20, clock=lambda: 0.0, sleep=lambda s: None
         )

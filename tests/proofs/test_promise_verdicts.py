@@ -1,4 +1,8 @@
-"""P16: pass or fail is code's alone: the reviewer's words move no verdict."""
+"""P16: pass or fail is code's alone: the reviewer's words move no verdict.
+
+One exception, towards caution: a metric that is named as distrusted is audited, and if its controls
+refute it, it is withdrawn and passes nothing any more (``tests/test_metric_audit.py``).
+"""
 
 from collections import Counter
 from typing import Any
